@@ -1,0 +1,1 @@
+"""Whoever holds histories: store, policy, ledger, training, ranking. May import shared, flwr; torch in tenant mode."""

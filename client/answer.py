@@ -1,0 +1,248 @@
+"""The heart of the client: one frame of the server in, one frame out, whatever the frame says. No transport.
+
+Contributing, in this order: the roster under the pinned issuer key, the plan under the local policy, the inputs, the
+context recomputed from what was checked, the charge to the ledger, durable, and only then the sum of the local users,
+rounded with draws for this release alone, this party's own noise if the plan leaves it to tenants, and the masked and
+signed contribution. As a helper: everything checked again, and each context answered once in a lifetime.
+
+A refusal is a message too, without noise: it must not tell anything about a history. So it repeats only the words of
+errors that arise from the server's request, the policy and the ledger; the rest is told to the local log alone.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from numpy.typing import NDArray
+
+from client.contribution import check_inputs
+from client.device import device_values
+from client.home import ClientHome
+from client.policy import check_plan
+from client.tenant import tenant_values
+from shared.errors import (
+    AlreadyAnswered,
+    BadSetting,
+    CapacityExceeded,
+    CatalogueMismatch,
+    MalformedMessage,
+    NoInteractions,
+    PrivacyRefusal,
+    ProtocolError,
+    TooFewClients,
+    UnknownKey,
+    WrongContext,
+    ZhiyinError,
+)
+from shared.interactions import Interactions
+from shared.plan import MAX_TENANTS, Step, TrainingPlan, plan_from_json, steps
+from shared.roster import Role, Roster, open_roster
+from shared.secagg import discrete_gaussian
+from shared.secagg.context import context, join_fields
+from shared.secagg.topology_h import ContributionHeader, check_cohort, contribute, helper_answer
+from shared.wire import (
+    ContributionReply,
+    ContributionRequest,
+    Refusal,
+    UnmaskReply,
+    UnmaskRequest,
+    decode,
+    encode,
+    inputs_digest,
+)
+
+LOG = logging.getLogger("zhiyin.client")
+RandomBytes = Callable[[int], bytes]
+# Errors whose words come from the request, the policy or the ledger, never from a history.
+_SPOKEN = (PrivacyRefusal, ProtocolError, CatalogueMismatch)
+_NEUTRAL = "the client could not answer; its own log says why"
+_ROUNDING = b"zhiyin/rounding/1"
+
+
+class _LocalFailure(Exception):
+    """Something went wrong over the histories; never spoken of, whatever its cause is."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Checked:
+    """A request that passed every check that needs no history."""
+
+    plan: TrainingPlan
+    step: Step
+    roster: Roster
+    ctx: bytes
+
+
+def answer(home: ClientHome, frame: bytes, *, now: int, random_bytes: RandomBytes) -> bytes:
+    """The reply to `frame`: a contribution, a helper's answer, or a refusal. Never raises.
+
+    now: Unix seconds. random_bytes: the operating system's randomness.
+    """
+    try:
+        request = decode(frame)
+        if isinstance(request, ContributionRequest):
+            return encode(_contribute(home, request, now=now, random_bytes=random_bytes))
+        if isinstance(request, UnmaskRequest):
+            return encode(_unmask(home, request, now=now, random_bytes=random_bytes))
+        raise MalformedMessage(f"a client is not asked with a {type(request).__name__}")
+    except Exception as error:
+        return refusal(home.name, error)
+
+
+def refusal(party: str, error: Exception) -> bytes:
+    """A frame that says no, and why as far as that can be told; the rest goes to the local log."""
+    LOG.warning("refused: %s: %s", type(error).__name__, error, exc_info=not isinstance(error, ZhiyinError))
+    if isinstance(error, _SPOKEN):
+        return encode(Refusal.of(party, error))
+    return encode(Refusal(party=party, error="ZhiyinError", message=_NEUTRAL))
+
+
+def _contribute(
+    home: ClientHome, request: ContributionRequest, *, now: int, random_bytes: RandomBytes
+) -> ContributionReply:
+    inputs = dict(request.inputs)
+    checked = _check(home, request, "tenant", inputs_digest(inputs), now)
+    plan, step, policy = checked.plan, checked.step, home.policy
+    check_inputs(plan, step, inputs)
+    _require_unspent(home, checked)
+    # Before a history is looked at: what fails over one can be seen from outside, so every such look is paid for.
+    home.ledger.charge(
+        job_id=plan.job_id,
+        step=step.index,
+        attempt=request.attempt,
+        context=checked.ctx,
+        mechanism=step.mechanism,
+        budget=policy.budget,
+        job_budget=policy.job_budget,
+    )
+    values = _values(home, plan, step, inputs, _rounding_seed(home, plan, step, random_bytes))
+    if plan.noise == "tenant" and step.mechanism is not None:
+        values += discrete_gaussian.sample(step.mechanism.noise_std, step.num_coordinates, random_bytes)
+    contribution = contribute(
+        ctx=checked.ctx,
+        client=home.name,
+        declared_users=policy.declared_users,
+        values=values,
+        bits=plan.bits,
+        helpers={name: bytes.fromhex(policy.helpers[name].sealing) for name in plan.helpers},
+        signing_key=home.vault.signing_key,
+        random_bytes=random_bytes,
+    )
+    return ContributionReply(contribution=contribution)
+
+
+def _values(
+    home: ClientHome, plan: TrainingPlan, step: Step, inputs: dict[str, NDArray[np.generic]], secret_seed: bytes
+) -> NDArray[np.int64]:
+    # The one place where histories are looked at: whatever goes wrong here goes no further than the local log.
+    try:
+        history, declared = _history(home), home.policy.declared_users
+        if history.num_users > declared:
+            raise BadSetting(f"the store holds {history.num_users} users, policy.toml declares {declared}")
+        values_of = device_values if declared == 1 else tenant_values
+        return values_of(plan, step, inputs, history, secret_seed=secret_seed)
+    except Exception as error:
+        raise _LocalFailure(f"{type(error).__name__}: {error}") from error
+
+
+def _unmask(home: ClientHome, request: UnmaskRequest, *, now: int, random_bytes: RandomBytes) -> UnmaskReply:
+    checked = _check(home, request, "helper", request.inputs_digest, now)
+    plan, step = checked.plan, checked.step
+    if home.name not in plan.helpers:
+        raise UnknownKey(f"{home.name} is not a helper of plan {plan.job_id}")
+    _check_cohort(home, plan, request.headers)
+    noise = step.mechanism.noise_std if plan.noise == "helpers" and step.mechanism is not None else None
+    reply = helper_answer(
+        ctx=checked.ctx,
+        helper=home.name,
+        contributions=request.headers,
+        roster=checked.roster,
+        now=now,
+        bits=plan.bits,
+        num_coordinates=step.num_coordinates,
+        min_contributions=max(plan.min_tenants, home.policy.min_tenants),
+        noise_std=noise,
+        seal_key=home.vault.sealing_key,
+        signing_key=home.vault.signing_key,
+        random_bytes=random_bytes,
+    )
+    home.ledger.answer_once(checked.ctx)
+    return UnmaskReply(answer=reply)
+
+
+def _check(
+    home: ClientHome, request: ContributionRequest | UnmaskRequest, role: Role, digest: bytes, now: int
+) -> _Checked:
+    plan = plan_from_json(request.plan_json)
+    roster = open_roster(request.roster, home.policy.issuer_public_key, now)
+    if roster.member_as(home.name, role, now).signing_key != home.vault.signing_public:
+        raise UnknownKey(f"the roster lists another signing key for {home.name} than the one in its home")
+    check_plan(home.policy, plan, roster, home.catalogue)
+    for helper in plan.helpers:
+        roster.member_as(helper, "helper", now)
+    if not 0 <= request.step < len(steps(plan)):
+        raise WrongContext(f"plan {plan.job_id} has {len(steps(plan))} steps, there is no step {request.step}")
+    step = steps(plan)[request.step]
+    ctx = context(
+        plan_digest=plan.digest,
+        job_id=plan.job_id,
+        step=step.index,
+        attempt=request.attempt,
+        num_coordinates=step.num_coordinates,
+        bits=plan.bits,
+        inputs_digest=digest,
+        roster_digest=roster.digest,
+    )
+    return _Checked(plan=plan, step=step, roster=roster, ctx=ctx)
+
+
+def _check_cohort(home: ClientHome, plan: TrainingPlan, headers: tuple[ContributionHeader, ...]) -> None:
+    # Signatures, and with them the declared users, are verified by helper_answer before anything is added up.
+    check_cohort(headers, min_contributions=max(plan.min_tenants, home.policy.min_tenants))
+    users, least = sum(header.declared_users for header in headers), max(plan.min_users, home.policy.min_users)
+    if users < least:
+        raise TooFewClients(f"the cohort declares {users} users, the minimum is {least}")
+    if users > plan.max_users:
+        raise WrongContext(f"the cohort declares {users} users, the plan's sum holds {plan.max_users}")
+    if plan.noise == "tenant" and len(headers) > MAX_TENANTS:
+        raise CapacityExceeded(f"the ring holds the noise of {MAX_TENANTS} tenants, the cohort has {len(headers)}")
+    for header in headers:
+        if [helper for helper, _ in header.seals] != sorted(plan.helpers):
+            raise MalformedMessage(f"{header.client} did not seal to exactly the plan's helpers")
+
+
+def _require_unspent(home: ClientHome, checked: _Checked) -> None:
+    # Refuse before the work, not after it; the charge decides again, in one transaction.
+    if any(entry.kind == "release" and entry.context == checked.ctx for entry in home.ledger.entries()):
+        raise AlreadyAnswered(f"job {checked.plan.job_id} step {checked.step.index}: this attempt was answered already")
+    home.ledger.require_room(
+        home.policy.budget,
+        [checked.step.mechanism],
+        job_id=checked.plan.job_id,
+        job_budget=home.policy.job_budget,
+    )
+
+
+def _history(home: ClientHome) -> Interactions:
+    try:
+        return home.store.interactions(home.catalogue)[0]
+    except NoInteractions:
+        # Refusing would tell the difference between one user and none; a sum of nobody is a sum like any other.
+        return Interactions(
+            num_items=home.catalogue.num_items,
+            offsets=np.zeros(1, dtype=np.int64),
+            items=np.zeros(0, dtype=np.int32),
+            weights=np.zeros(0, dtype=np.float32),
+        )
+
+
+def _rounding_seed(home: ClientHome, plan: TrainingPlan, step: Step, random_bytes: RandomBytes) -> bytes:
+    if plan.noise != "none":
+        return random_bytes(32)
+    # Without noise nothing is protected, and a run is to be repeatable: the same integers for the same step.
+    secret = home.vault.signing_key.private_bytes_raw()
+    info = join_fields(_ROUNDING, plan.digest.encode(), step.index.to_bytes(8, "big"), home.name.encode())
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(secret)

@@ -1,0 +1,47 @@
+"""The Flower side of the client: a frame comes in, a frame goes out. Everything that decides is in `client.answer`.
+
+Nothing is kept in `Context.state`, which Flower loses on a restart; the home folder, named by the node's own
+configuration and never by the server, holds what must last.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.answer import answer, refusal
+from client.home import ClientHome
+from shared.errors import BadSetting
+
+HOME_SETTING = "zhiyin-home"
+
+app = ClientApp()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Answer one frame of the server with one frame of this client.
+
+    Never raises: Flower would report an exception's text, which may quote local files, to the server.
+    """
+    try:
+        home = ClientHome.open(_folder(context))
+        reply = answer(home, _frame(message.content), now=int(time.time()), random_bytes=os.urandom)
+    except Exception as error:
+        reply = refusal("unnamed", error)
+    record = ArrayRecord({"frame": Array(np.frombuffer(reply, np.uint8))})
+    return Message(RecordDict({"frame": record}), reply_to=message)
+
+
+def _folder(context: Context) -> Path:
+    path = context.node_config.get(HOME_SETTING)
+    if not isinstance(path, str) or not path:
+        raise BadSetting(f"the node's configuration names no home; start it with {HOME_SETTING} set to the folder")
+    return Path(path)
+
+
+def _frame(content: RecordDict) -> bytes:
+    return content.array_records["frame"]["frame"].numpy().tobytes()

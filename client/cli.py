@@ -1,0 +1,283 @@
+"""`zhiyin client`: the partner's command line. Every command prints words, or JSON with --json; errors are one line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from client.durable_files import write_file
+from client.home import ClientHome, read_catalogue
+from client.importing import ColumnNames, import_source
+from client.inspection import diagnose, status, too_many_users
+from client.policy import LocalPolicy
+from client.presenting import print_findings, print_preview, print_status, print_suggestions
+from client.recommend import install_model, suggest
+from shared.errors import BadSetting, PolicyViolation
+
+client_app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="The partner's side: histories stay here."
+)
+
+Home = Annotated[Path, typer.Option("--home", envvar="ZHIYIN_HOME", help="The home folder of this client.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_HOME = Path("zhiyin-home")
+
+
+@client_app.command()
+def init(
+    name: Annotated[str, typer.Option(help="This party's name on the roster.")],
+    catalogue: Annotated[Path, typer.Option(help="The public catalogue snapshot.")],
+    home: Home = DEFAULT_HOME,
+    declared_users: Annotated[int, typer.Option(help="A round number of users to state in public.")] = 1,
+    epsilon: Annotated[float, typer.Option(help="Whole privacy budget of every user here.")] = 1.0,
+    delta: Annotated[float, typer.Option(help="The delta that goes with epsilon.")] = 1e-6,
+    as_json: AsJson = False,
+) -> None:
+    """Make a home: fresh keys, an empty store, an empty ledger, and a policy.toml that explains every setting.
+
+    Every attempt at a job is charged: accept plans below max_epsilon_per_job, so that retries have room.
+    """
+    policy = LocalPolicy(
+        name=name,
+        declared_users=declared_users,
+        epsilon=epsilon,
+        delta=delta,
+        max_epsilon_per_job=min(epsilon, LocalPolicy.max_epsilon_per_job),
+    )
+    made = ClientHome.create(home, policy=policy, catalogue=read_catalogue(catalogue))
+    public = {
+        "home": str(made.folder),
+        "name": made.name,
+        "signing": made.vault.signing_public,
+        "sealing": made.vault.sealing_public,
+        "node_public_key": str(made.vault.node_public_path),
+    }
+    if as_json:
+        _print_json(public)
+        return
+    typer.echo(f"made {made.folder}")
+    typer.echo(f"next: review {made.folder / 'policy.toml'}, then give the federation these public keys")
+    for key in ("signing", "sealing", "node_public_key"):
+        typer.echo(f"  {key}: {public[key]}")
+
+
+@client_app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="A .csv, .csv.gz or .parquet file, or a database URL.")],
+    home: Home = DEFAULT_HOME,
+    table: Annotated[str | None, typer.Option(help="Table of the database.")] = None,
+    query: Annotated[str | None, typer.Option(help="SQL query on the database.")] = None,
+    user_column: Annotated[str, typer.Option(help="Column with the user's id.")] = "user",
+    item_column: Annotated[str, typer.Option(help="Column with the item's id.")] = "item",
+    timestamp_column: Annotated[str | None, typer.Option(help="Column with Unix seconds or ISO 8601.")] = None,
+    position_column: Annotated[str | None, typer.Option(help="Column with a rising number.")] = None,
+    weight_column: Annotated[str | None, typer.Option(help="Column with a weight above zero.")] = None,
+    max_rejects: Annotated[int, typer.Option(min=1, help="Stop after this many rejected rows.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Import histories: all rows or none. Importing the same source again changes nothing."""
+    opened = ClientHome.open(home)
+    done = import_source(
+        opened.store,
+        opened.catalogue,
+        source,
+        table=table,
+        query=query,
+        columns=ColumnNames(
+            user=user_column,
+            item=item_column,
+            timestamp=timestamp_column,
+            position=position_column,
+            weight=weight_column,
+        ),
+        max_rejects=max_rejects,
+    )
+    counts = opened.store.counts()
+    if warning := too_many_users(opened):
+        typer.echo(f"warning: {warning}", err=True)
+    if as_json:
+        _print_json({**vars(done), "store": vars(counts)})
+    else:
+        typer.echo(f"{done.added} events added, {done.known} known already, {done.changed} of them with a new weight")
+        typer.echo(
+            f"the store holds {counts.num_events} events of {counts.num_users} users on {counts.num_items} items"
+        )
+
+
+@client_app.command("catalogue")
+def catalogue_(
+    snapshot: Annotated[Path, typer.Argument(help="The new public catalogue snapshot.")],
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Move to another catalogue snapshot. Events of items that it no longer lists are kept and left out."""
+    fresh = read_catalogue(snapshot)
+    left_out = ClientHome.adopt_catalogue(home, fresh)
+    if as_json:
+        _print_json({"version": fresh.version, "digest": fresh.digest, "events_left_out": left_out})
+    else:
+        typer.echo(f"catalogue version {fresh.version} with {fresh.num_items} items; {left_out} events are left out")
+
+
+@client_app.command()
+def preview(
+    plan: Annotated[Path | None, typer.Option(help="A plan as JSON; without it, a typical one.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Also write the plan there.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Show exactly what would leave this home for a plan. Sends nothing and charges nothing.
+
+    Exit code 3 if the plan would be refused.
+    """
+    from client import preview as looking
+    from shared.plan import plan_from_json, plan_to_json
+
+    opened = ClientHome.open(home)
+    asked = looking.default_plan(opened) if plan is None else plan_from_json(_read_json(plan))
+    seen = replace(looking.preview(opened, asked), local_refusal=too_many_users(opened))
+    if save is not None:
+        _write(save, json.dumps(plan_to_json(asked), indent=2).encode() + b"\n")
+    if as_json:
+        _print_json(looking.to_json(seen))
+    else:
+        print_preview(seen, looking.ALSO_VISIBLE, looking.NEVER_LEAVES)
+    if not seen.accepted:
+        raise typer.Exit(PolicyViolation.exit_code)
+
+
+@client_app.command("status")
+def status_(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """What the home holds: counts, privacy spent and left, the installed model."""
+    seen = status(ClientHome.open(home))
+    if as_json:
+        _print_json(seen)
+    else:
+        print_status(seen)
+
+
+@client_app.command()
+def install(
+    folder: Annotated[Path, typer.Argument(help="Folder with model.safetensors and manifest.json.")],
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a published model with the pinned publisher key and use it from now on."""
+    artifact = install_model(ClientHome.open(home), folder)
+    if as_json:
+        _print_json({"name": artifact.name, "version": artifact.version, "privacy": artifact.privacy.to_json()})
+    else:
+        typer.echo(f"installed {artifact.name} version {artifact.version}, epsilon {artifact.privacy.epsilon:g}")
+
+
+@client_app.command()
+def recommend(
+    user: Annotated[str, typer.Option(help="A user of the store.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Rank for one local user, on this machine alone."""
+    lines = suggest(ClientHome.open(home), user, k)
+    if as_json:
+        _print_json([vars(line) for line in lines])
+    else:
+        print_suggestions(lines)
+
+
+@client_app.command()
+def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Check the home: files, rights, keys, ledger, settings, packages. Exit code 2 if something is refused."""
+    findings = diagnose(home)
+    if as_json:
+        _print_json([vars(finding) for finding in findings])
+    else:
+        print_findings(findings)
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(BadSetting.exit_code)
+
+
+@client_app.command()
+def export(
+    user: Annotated[str, typer.Option(help="A user of the store.")],
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Print everything that the store holds about one user, as JSON (a person's right to see it)."""
+    _print_json(ClientHome.open(home).store.about(user))
+
+
+@client_app.command()
+def erase(
+    user: Annotated[str, typer.Option(help="A user of the store.")],
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Erase one user from the store. What noisy sums already hold of them stays, and stays covered by the ledger."""
+    events = ClientHome.open(home).store.erase(user)
+    if as_json:
+        _print_json({"events_erased": events})
+    else:
+        typer.echo(f"{events} events erased; the user takes part in nothing from now on")
+
+
+@client_app.command()
+def run(
+    superlink: Annotated[str, typer.Option(help="host:port of the server.")],
+    root_certificates: Annotated[Path, typer.Option(help="Authority that the server's certificate must come from.")],
+    home: Home = DEFAULT_HOME,
+    ready_file: Annotated[Path | None, typer.Option(help="Written when the server has accepted this node.")] = None,
+    poll_seconds: Annotated[float, typer.Option(help="How often to ask for work.")] = 1.0,
+    heartbeat_seconds: Annotated[float, typer.Option(help="A node silent for two of these counts as lost.")] = 30.0,
+) -> None:
+    """Serve this home as a node of the federation until interrupted; runs only the app bundles of the policy."""
+    from client.supernode import NodeSettings
+    from client.supernode import run as serve
+
+    opened = ClientHome.open(home)
+    settings = NodeSettings(
+        superlink=superlink,
+        root_certificates=root_certificates,
+        private_key=opened.vault.node_key_path,
+        allowed_digests=frozenset(opened.policy.app_digests),
+        ready_file=ready_file,
+        poll_seconds=poll_seconds,
+        heartbeat_seconds=heartbeat_seconds,
+        # A device solves with numpy alone, so it needs no torch.
+        gradients="recon" in opened.policy.allowed_recipes and opened.policy.declared_users > 1,
+    )
+    serve(opened.folder, settings)
+
+
+@client_app.command()
+def bundle(
+    project: Annotated[Path, typer.Argument(help="The source tree that was reviewed.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """The digest of the app bundle built from a source tree, for app_digests in policy.toml; --json lists its files."""
+    from client.bundle import build_bundle, bundle_contents, bundle_digest
+
+    built = build_bundle(project)
+    if as_json:
+        _print_json({"digest": bundle_digest(built), "size_bytes": len(built), "files": bundle_contents(built)})
+        return
+    typer.echo(bundle_digest(built))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadSetting(f"{path}: it cannot be read as JSON: {error}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        write_file(path, data)
+    except OSError as error:
+        raise BadSetting(f"{path}: it cannot be written ({error.strerror}); choose another place") from error
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

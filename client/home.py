@@ -1,0 +1,123 @@
+"""The home of one client: a private folder with its policy, store, catalogue, ledger, keys and models.
+
+policy.toml     what this client insists on            ledger.db, ledger.marks   what was ever released
+store.db        histories; never sent                  keys/                     signing, sealing and node key
+catalogue.bin   the public snapshot in use             models/                   verified artifacts
+"""
+
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.durable_files import make_folder, sync_folder, write_file
+from client.ledger import Ledger
+from client.policy import LocalPolicy
+from client.policy_file import load_policy, render_policy
+from client.store import Store
+from client.vault import Vault
+from shared.catalogue import CatalogueSnapshot, catalogue_from_bytes
+from shared.errors import BadSetting, MalformedFile
+
+POLICY_FILE = "policy.toml"
+STORE_FILE = "store.db"
+CATALOGUE_FILE = "catalogue.bin"
+LEDGER_FILE = "ledger.db"
+KEYS_FOLDER = "keys"
+MODELS_FOLDER = "models"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClientHome:
+    """An opened home; everything in it was checked on opening."""
+
+    folder: Path
+    policy: LocalPolicy
+    catalogue: CatalogueSnapshot
+    store: Store
+    ledger: Ledger
+    vault: Vault
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    @property
+    def models(self) -> Path:
+        return self.folder / MODELS_FOLDER
+
+    @classmethod
+    def create(cls, folder: Path, *, policy: LocalPolicy, catalogue: CatalogueSnapshot) -> "ClientHome":
+        """A new home with fresh keys, an empty store and an empty ledger, made whole or not at all.
+
+        Raises BadSetting if `folder` exists and is not empty, or cannot be made.
+        """
+        folder = folder.absolute()
+        draft = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.part")
+        try:
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise BadSetting(f"{folder}: it exists and is not empty; choose another folder for the home")
+            make_folder(folder.parent)
+            make_folder(draft)
+        except OSError as error:
+            raise BadSetting(f"{folder}: it cannot be made ({error.strerror}); choose another folder") from error
+        try:
+            write_file(draft / POLICY_FILE, render_policy(policy).encode())
+            write_file(draft / CATALOGUE_FILE, catalogue.to_bytes())
+            Store.create(draft / STORE_FILE, catalogue)
+            Ledger.create(draft / LEDGER_FILE)
+            Vault.create(draft / KEYS_FOLDER)
+            make_folder(draft / MODELS_FOLDER)
+            os.replace(draft, folder)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        sync_folder(folder.parent)
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "ClientHome":
+        """Open and verify. Raises BadSetting, MalformedFile or CatalogueMismatch, each naming the file."""
+        folder = folder.absolute()
+        if not (folder / POLICY_FILE).is_file():
+            raise BadSetting(f"{folder}: no home is here; make one with `zhiyin client init`")
+        catalogue = read_catalogue(folder / CATALOGUE_FILE)
+        store = Store.open(folder / STORE_FILE)
+        catalogue.require(store.catalogue_digest, str(store.path))
+        policy = load_policy(folder / POLICY_FILE)
+        return cls(
+            folder=folder,
+            policy=policy,
+            catalogue=catalogue,
+            store=store,
+            ledger=open_ledger(folder, policy),
+            vault=Vault.open(folder / KEYS_FOLDER),
+        )
+
+    @classmethod
+    def adopt_catalogue(cls, folder: Path, catalogue: CatalogueSnapshot) -> int:
+        """Move a home to another snapshot; returns how many events are of items that it no longer lists.
+
+        A crash in between leaves a store for the new snapshot beside the old file. Opening refuses that by name, and
+        doing this again mends it, which is why it asks for a folder and not for an opened home.
+        """
+        folder = folder.absolute()
+        left_out = Store.open(folder / STORE_FILE).adopt(catalogue)
+        write_file(folder / CATALOGUE_FILE, catalogue.to_bytes())
+        return left_out
+
+
+def open_ledger(folder: Path, policy: LocalPolicy) -> Ledger:
+    """The home's ledger, checked against its marks wherever the policy keeps them."""
+    return Ledger.open(folder / LEDGER_FILE, marks=Path(policy.ledger_marks) if policy.ledger_marks else None)
+
+
+def read_catalogue(path: Path) -> CatalogueSnapshot:
+    """A snapshot from a file; MalformedFile naming the file."""
+    try:
+        return catalogue_from_bytes(path.read_bytes())
+    except OSError as error:
+        raise MalformedFile(f"{path}: the catalogue snapshot cannot be read ({error.strerror})") from error
+    except MalformedFile as error:
+        raise MalformedFile(f"{path}: {error}") from error

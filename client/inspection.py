@@ -1,0 +1,155 @@
+"""What the home holds (`status`) and whether it is fit to run (`doctor`). Counts and names of files, no user's data."""
+
+import importlib.util
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from client.durable_files import others_may_read
+from client.home import CATALOGUE_FILE, KEYS_FOLDER, POLICY_FILE, STORE_FILE, ClientHome, open_ledger, read_catalogue
+from client.policy_file import load_policy
+from client.recommend import installed_model
+from client.store import Store
+from client.vault import Vault
+from shared.artifact import Artifact
+from shared.errors import CatalogueMismatch, ZhiyinError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One check of the doctor. severity: "ok", "warning" (works, but read it) or "error" (refused)."""
+
+    check: str
+    severity: str
+    message: str
+
+
+def status(home: ClientHome) -> dict[str, Any]:
+    """A JSON object: party, store counts, privacy spent and left, model (or why the installed one is not usable)."""
+    policy, counts = home.policy, home.store.counts()
+    spent = home.ledger.spent_epsilon(policy.delta)
+    entries = home.ledger.entries()
+    artifact, refused = _model(home)
+    return {
+        "home": str(home.folder),
+        "name": home.name,
+        "store": {"users": counts.num_users, "items": counts.num_items, "events": counts.num_events},
+        "catalogue": {
+            "version": home.catalogue.version,
+            "digest": home.catalogue.digest,
+            "items": home.catalogue.num_items,
+        },
+        "privacy": {
+            "releases": sum(entry.kind == "release" for entry in entries),
+            "answers_as_helper": sum(entry.kind == "answer" for entry in entries),
+            "epsilon_spent": _finite(spent),
+            "epsilon_budget": _finite(policy.epsilon),
+            "epsilon_left": _finite(max(0.0, policy.epsilon - spent)) if math.isfinite(spent) else 0.0,
+            "delta": policy.delta,
+            "unit": "user with their whole history",
+            "adjacency": "add or remove one user",
+        },
+        "keys": {"signing": home.vault.signing_public, "sealing": home.vault.sealing_public},
+        "model": None
+        if artifact is None
+        else {
+            "name": artifact.name,
+            "version": artifact.version,
+            "recipe": artifact.recipe,
+            "created": artifact.created,
+            "epsilon": artifact.privacy.epsilon,
+            "delta": artifact.privacy.delta,
+        },
+        "model_refused": refused,
+    }
+
+
+def _model(home: ClientHome) -> tuple[Artifact | None, str]:
+    # A model that cannot be used must not hide what was spent.
+    try:
+        return installed_model(home), ""
+    except CatalogueMismatch:
+        return None, "it is for another catalogue; install one made for this snapshot"
+    except ZhiyinError as error:
+        return None, str(error)
+
+
+def too_many_users(home: ClientHome) -> str:
+    """What to tell the owner of a home that answers no job because it holds more users than declared, else empty.
+
+    For this machine only: it depends on the histories.
+    """
+    users, declared = home.store.counts().num_users, home.policy.declared_users
+    if users <= declared:
+        return ""
+    return (
+        f"the store holds more users than declared_users states ({declared}), so every contribution is refused; "
+        "raise it in policy.toml to a round number above them"
+    )
+
+
+def diagnose(folder: Path) -> list[Finding]:
+    """Every check, also after one has failed; each failure carries the mend."""
+    folder = folder.absolute()
+    parts: list[tuple[str, Callable[[], Any]]] = [
+        ("policy", lambda: load_policy(folder / POLICY_FILE)),
+        ("catalogue", lambda: read_catalogue(folder / CATALOGUE_FILE)),
+        ("store", lambda: Store.open(folder / STORE_FILE)),
+        ("ledger", lambda: open_ledger(folder, load_policy(folder / POLICY_FILE))),
+        ("keys", lambda: Vault.open(folder / KEYS_FOLDER)),
+    ]
+    findings = [_attempt(name, check) for name, check in parts]
+    if any(finding.severity == "error" for finding in findings):
+        return findings
+    try:
+        home = ClientHome.open(folder)
+    except ZhiyinError as error:
+        return [*findings, Finding(check="home", severity="error", message=str(error))]
+    return [*findings, _attempt("model", lambda: installed_model(home)), *_settings(home), *_surroundings(home)]
+
+
+def _attempt(name: str, check: Callable[[], Any]) -> Finding:
+    try:
+        check()
+    except (ZhiyinError, OSError) as error:
+        return Finding(check=name, severity="error", message=str(error))
+    return Finding(check=name, severity="ok", message="")
+
+
+def _settings(home: ClientHome) -> Iterator[Finding]:
+    policy, users = home.policy, home.store.counts().num_users
+    for key in ("issuer_public_key", "publisher_public_key", "app_digests"):
+        if not getattr(policy, key):
+            yield Finding(check=key, severity="warning", message="empty in policy.toml, so nothing is accepted there")
+    if len(policy.helpers) < policy.min_helpers:
+        message = f"{len(policy.helpers)} helpers are pinned, min_helpers is {policy.min_helpers}: every job is refused"
+        yield Finding(check="helpers", severity="warning", message=message)
+    if excess := too_many_users(home):
+        yield Finding(check="declared_users", severity="error", message=excess)
+    if users and policy.delta > 1 / users:
+        message = f"delta {policy.delta:g} is above 1/users: it would allow giving one user away; lower it"
+        yield Finding(check="delta", severity="warning", message=message)
+    if math.isinf(policy.epsilon):
+        yield Finding(
+            check="epsilon", severity="warning", message="the budget is switched off: nothing protects the users"
+        )
+
+
+def _surroundings(home: ClientHome) -> Iterator[Finding]:
+    if others_may_read(home.folder):
+        yield Finding(check="folder", severity="warning", message=f"others may enter it; run: chmod 700 {home.folder}")
+    for package, use in (
+        ("torch", "recon jobs"),
+        ("opacus", "recon jobs"),
+        ("pyarrow", "Parquet"),
+        ("sqlalchemy", "SQL"),
+    ):
+        if importlib.util.find_spec(package) is None:
+            message = f"not installed, {use} will be refused; run: pip install 'zhiyin[tenant]'"
+            yield Finding(check=package, severity="warning", message=message)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

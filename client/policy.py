@@ -1,0 +1,283 @@
+"""The local policy: the least protection that this client insists on, and the check of a plan against it."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shared import accounting
+from shared.accounting import Budget
+from shared.catalogue import CatalogueSnapshot
+from shared.errors import BadSetting, PolicyViolation
+from shared.plan import CooccurrencePlan, ReconPlan, TrainingPlan, mechanisms
+from shared.roster import Roster
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_KEY = re.compile(r"[0-9a-f]{64}")
+NOISES = ("helpers", "tenant", "none")
+RECIPES = ("cooccurrence", "recon")
+# The plan's stated epsilon is a decimal that the same accountant rounded up or copied; this only forgives the last bit.
+_RELATIVE_SLACK = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinnedHelper:
+    """Public keys of a helper, 32 bytes in hex each: Ed25519 and X25519."""
+
+    signing: str
+    sealing: str
+
+
+def _doc(text: str) -> dict[str, str]:
+    return {"doc": text}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalPolicy:
+    """Validated settings; the text of each field below is the comment in the file in policy.toml.
+
+    Construction raises BadSetting naming the key.
+    """
+
+    name: str = field(
+        metadata=_doc("This party's name on the federation's roster: a-z, 0-9, dots, hyphens, underscores.")
+    )
+    epsilon: float = field(
+        default=1.0,
+        metadata=_doc(
+            "Whole privacy budget of every user here, over all jobs for ever (unit: one user with their whole\n"
+            "history; neighbours: add or remove one user). When it is spent the client refuses. `inf` switches the\n"
+            'budget off and is needed, on purpose, to allow the noise "none".'
+        ),
+    )
+    delta: float = field(
+        default=1e-6,
+        metadata=_doc("The delta that goes with epsilon, and the largest that a job may state. Keep it below 1/users."),
+    )
+    max_epsilon_per_job: float = field(
+        default=1.0,
+        metadata=_doc(
+            "The largest epsilon that all releases under one job's name may cost together, repeated attempts too.\n"
+            "Leave room for retries: a wasted attempt is charged too, so after one of them a job that costs exactly\n"
+            "this much is refused; one wasted attempt of the largest step is a fair allowance. A server can give a\n"
+            "job another name, so `epsilon` stays the bound on everything."
+        ),
+    )
+    declared_users: int = field(
+        default=1,
+        metadata=_doc(
+            "The number of users that this party states in public. It is a figure you choose (a round one), not a\n"
+            "count taken from the data, and must not be below the real number."
+        ),
+    )
+    min_tenants: int = field(
+        default=2,
+        metadata=_doc("The least number of parties whose contributions are summed before anything is opened."),
+    )
+    min_users: int = field(default=100, metadata=_doc("The least number of declared users behind a sum."))
+    min_helpers: int = field(
+        default=2,
+        metadata=_doc(
+            "The least number of helpers that hold the masks. All of them together with the server could open\n"
+            "every contribution; one that refuses keeps them closed."
+        ),
+    )
+    min_bits: int = field(default=16, metadata=_doc("The narrowest ring, in bits, for masked sums: 16, 24, 32 or 64."))
+    allowed_noise: tuple[str, ...] = field(
+        default=("helpers", "tenant"),
+        metadata=_doc(
+            'Who may add the noise: "helpers" (holds if one helper is honest), "tenant" (this party adds all of it\n'
+            'itself, holds against everybody), "none" (no protection at all, for tests; needs epsilon = inf).'
+        ),
+    )
+    allowed_recipes: tuple[str, ...] = field(
+        default=RECIPES, metadata=_doc('Recipes that may be trained: "cooccurrence", "recon".')
+    )
+    max_head_items: int = field(
+        default=4_000,
+        metadata=_doc(
+            "Largest number of head items in a job; memory and upload of a cooccurrence job grow with its square."
+        ),
+    )
+    max_items_per_user: int = field(
+        default=1_000, metadata=_doc("Largest number of a user's most recent items that may enter a job.")
+    )
+    max_rounds: int = field(default=200, metadata=_doc("Largest number of rounds in a recon job."))
+    max_num_factors: int = field(default=512, metadata=_doc("Largest number of factors in a recon job."))
+    max_grad_norm: float = field(
+        default=10.0, metadata=_doc("Largest L2 clip of one user's contribution in a recon job.")
+    )
+    issuer_public_key: str = field(
+        default="",
+        metadata=_doc("Ed25519 public key (64 hex digits) of whoever signs the roster. Empty: no job is accepted."),
+    )
+    publisher_public_key: str = field(
+        default="",
+        metadata=_doc(
+            "Ed25519 public key (64 hex digits) of whoever signs published models. Empty: no model is accepted."
+        ),
+    )
+    app_digests: tuple[str, ...] = field(
+        default=(),
+        metadata=_doc("SHA-256 digests (64 hex digits) of the app bundles that this node may run. Empty: none is run."),
+    )
+    ledger_marks: str = field(
+        default="",
+        metadata=_doc(
+            "Absolute path of the ledger's marks, when they are kept outside the home: on another disk, or outside\n"
+            "the backup set, they also tell when a whole home was put back to an older state. Move the file there,\n"
+            "then set this."
+        ),
+    )
+    helpers: Mapping[str, PinnedHelper] = field(
+        default_factory=dict,
+        metadata=_doc(
+            "Helpers that this party trusts not to work with the server all at once, with their pinned public keys:\n"
+            '[helpers.auditor]\nsigning = "<64 hex digits, Ed25519>"\nsealing = "<64 hex digits, X25519>"'
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        _require(bool(_NAME.fullmatch(self.name)), "name", "must be 1 to 63 of a-z, 0-9, '.', '_' and '-'")
+        for key in ("epsilon", "max_epsilon_per_job", "max_grad_norm"):
+            _require(getattr(self, key) > 0, key, "must be above zero")
+        _require(math.isfinite(self.max_grad_norm), "max_grad_norm", "must be finite")
+        _require(0 < self.delta < 1, "delta", "must lie between 0 and 1")
+        for key in ("declared_users", "min_tenants", "min_users", "max_rounds", "max_num_factors"):
+            _require(getattr(self, key) >= 1, key, "must be at least 1")
+        for key in ("min_helpers", "max_head_items", "max_items_per_user"):
+            _require(getattr(self, key) >= 2, key, "must be at least 2")
+        _require(self.min_bits in (16, 24, 32, 64), "min_bits", "must be 16, 24, 32 or 64")
+        _members("allowed_noise", self.allowed_noise, NOISES)
+        _members("allowed_recipes", self.allowed_recipes, RECIPES)
+        if "none" in self.allowed_noise:
+            _require(math.isinf(self.epsilon), "epsilon", 'must be inf where allowed_noise lists "none"')
+        for key in ("issuer_public_key", "publisher_public_key"):
+            _require(not getattr(self, key) or _is_key(getattr(self, key)), key, "must be 64 hex digits, or empty")
+        _require(all(map(_is_key, self.app_digests)), "app_digests", "must list digests of 64 hex digits")
+        _require(not self.ledger_marks or Path(self.ledger_marks).is_absolute(), "ledger_marks", "must be absolute")
+        for name, helper in self.helpers.items():
+            _require(bool(_NAME.fullmatch(name)), "helpers", "has a table whose name is not a party's name")
+            for part in ("signing", "sealing"):
+                _require(_is_key(getattr(helper, part)), f"helpers.{name}.{part}", "must be 64 hex digits")
+        keys = [key for helper in self.helpers.values() for key in (helper.signing, helper.sealing)]
+        # One party under two names would hold all the masks alone.
+        _require(len(set(keys)) == len(keys), "helpers", "pins one key twice; every helper has keys of its own")
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the ledger enforces; None where `epsilon = inf` switched it off."""
+        return None if math.isinf(self.epsilon) else Budget(epsilon=self.epsilon, delta=self.delta)
+
+    @property
+    def job_budget(self) -> Budget | None:
+        """What the ledger enforces over the releases of one job name; None where it is `inf`."""
+        limit = self.max_epsilon_per_job
+        return None if math.isinf(limit) else Budget(epsilon=limit, delta=self.delta)
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One comparison: what the plan asks, and what the policy allows."""
+
+    field: str
+    asked: Any
+    allowed: str
+    holds: bool
+
+
+def check_plan(policy: LocalPolicy, plan: TrainingPlan, roster: Roster, catalogue: CatalogueSnapshot) -> None:
+    """Raise PolicyViolation, naming field, asked and allowed, unless every field of `plan` is within the policy."""
+    for demand in demands(policy, plan, roster, catalogue):
+        if not demand.holds:
+            raise PolicyViolation(
+                f"plan {plan.job_id}: {demand.field} is {demand.asked}, this client's policy allows {demand.allowed}"
+            )
+
+
+def demands(
+    policy: LocalPolicy, plan: TrainingPlan, roster: Roster | None, catalogue: CatalogueSnapshot
+) -> Iterator[Demand]:
+    """Every comparison in a fixed order, cheap ones first. `roster` may be None for a look ahead (`preview`)."""
+    digest = plan.catalogue_digest
+    yield Demand("catalogue_digest", f"{digest[:12]}…", f"{catalogue.digest[:12]}…", digest == catalogue.digest)
+    yield Demand("num_items", plan.num_items, str(catalogue.num_items), plan.num_items == catalogue.num_items)
+    yield _one_of("recipe", plan.recipe_name, policy.allowed_recipes)
+    yield _one_of("noise", plan.noise, policy.allowed_noise)
+    yield _at_least("min_tenants", plan.min_tenants, policy.min_tenants)
+    yield _at_least("min_users", plan.min_users, policy.min_users)
+    yield _at_least("max_users", plan.max_users, policy.declared_users)
+    yield _at_least("bits", plan.bits, policy.min_bits)
+    yield _at_least("helpers", len(plan.helpers), policy.min_helpers)
+    yield from _helper_demands(policy, plan, roster)
+    yield from _recipe_demands(policy, plan)
+    yield from _privacy_demands(policy, plan)
+
+
+def _privacy_demands(policy: LocalPolicy, plan: TrainingPlan) -> Iterator[Demand]:
+    yield _at_most("delta", plan.delta, policy.delta)
+    if plan.noise == "none":  # only a policy that lists it, and so has no budget, comes this far
+        return
+    allowed = min(policy.max_epsilon_per_job, policy.epsilon)
+    yield _at_most("epsilon", plan.epsilon, allowed)
+    derived = accounting.epsilon(mechanisms(plan), plan.delta)
+    honest = derived <= plan.epsilon * (1 + _RELATIVE_SLACK)
+    yield Demand("epsilon", f"stated as {plan.epsilon:g}", f"{derived:.6g} or more, which its noise amounts to", honest)
+
+
+def _recipe_demands(policy: LocalPolicy, plan: TrainingPlan) -> Iterator[Demand]:
+    recipe = plan.recipe
+    yield _at_most("num_head_items", recipe.num_head_items, policy.max_head_items)
+    if isinstance(recipe, CooccurrencePlan):
+        yield _at_most("max_head_items_per_user", recipe.max_head_items_per_user, policy.max_items_per_user)
+    elif isinstance(recipe, ReconPlan):
+        yield _at_most("num_rounds", recipe.num_rounds, policy.max_rounds)
+        yield _at_most("num_factors", recipe.num_factors, policy.max_num_factors)
+        yield _at_most("max_items_per_user", recipe.max_items_per_user, policy.max_items_per_user)
+        yield _at_most("max_grad_norm", recipe.max_grad_norm, policy.max_grad_norm)
+
+
+def _helper_demands(policy: LocalPolicy, plan: TrainingPlan, roster: Roster | None) -> Iterator[Demand]:
+    listed = {} if roster is None else {member.name: member for member in roster.entries}
+    for name in plan.helpers:
+        pin = policy.helpers.get(name)
+        yield _one_of("helpers", name, tuple(policy.helpers))
+        if pin is None or roster is None:
+            continue
+        member = listed.get(name)
+        yield Demand(
+            "helpers",
+            name,
+            "parties on the roster with the role helper",
+            member is not None and "helper" in member.roles,
+        )
+        if member is not None:
+            same = (member.signing_key, member.sealing_key) == (pin.signing, pin.sealing)
+            yield Demand("helpers", f"{name} with keys of the roster", f"{name} with the pinned keys", same)
+
+
+def _at_least(field: str, asked: float, least: float) -> Demand:
+    return Demand(field, asked, f"{least:g} or more", asked >= least)
+
+
+def _at_most(field: str, asked: float, most: float) -> Demand:
+    return Demand(field, asked, f"{most:g} or less", math.isfinite(asked) and asked <= most)
+
+
+def _one_of(field: str, asked: str, allowed: tuple[str, ...]) -> Demand:
+    return Demand(field, repr(asked), ", ".join(allowed) or "none (the list is empty)", asked in allowed)
+
+
+def _members(key: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
+    _require(bool(values) and set(values) <= set(known), key, f"must list one or more of {', '.join(known)}")
+
+
+def _is_key(value: str) -> bool:
+    return bool(_KEY.fullmatch(value))
+
+
+def _require(condition: bool, key: str, what: str) -> None:
+    if not condition:
+        raise BadSetting(f"setting {key} {what}")

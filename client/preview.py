@@ -1,0 +1,200 @@
+"""What would leave this home for a plan, message by message and field by field. Sends nothing, charges nothing.
+
+Sizes are those of real frames: each message is built as for the wire, from zeros and throw-away keys.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from os import urandom
+from typing import Any, get_args
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from client.home import ClientHome
+from client.policy import Demand, demands
+from shared import accounting
+from shared.errors import BudgetExhausted
+from shared.plan import CooccurrencePlan, Noise, Step, TrainingPlan, make_plan, mechanisms, steps
+from shared.secagg import ring
+from shared.secagg.topology_h import Contribution, HelperAnswer, contribute
+from shared.wire import ContributionReply, UnmaskReply, encode
+
+NEVER_LEAVES = (
+    "user ids, and how many users there really are: the policy's declared_users is stated instead",
+    "any history: who used which item, when, how often or with which weight",
+    "user factors, scores and recommendations: they are computed where the history is",
+    "sums over this party's users that are not masked",
+    "the private keys, the ledger and the local policy",
+)
+ALSO_VISIBLE = (
+    "in place of any message, a refusal: this party's name, the kind of refusal and a sentence made from the request, "
+    "the policy and the ledger's totals, never from a history",
+    "what a connection shows: that this node is online, its node key, its network address, times and sizes",
+)
+_MEANING: Mapping[str, str] = {
+    "client": "this party's name on the roster",
+    "helper": "this party's name on the roster",
+    "ctx": "digest of the plan, step and parties, the same for all parties",
+    "declared_users": "the round number from the policy, not a count",
+    "masked": "the clipped, rounded sum over this party's users under the helpers' masks: uniformly random by itself",
+    "seals": "one mask seed for each helper, sealed to that helper's pinned key",
+    "cohort": "digest of the contributions summed",
+    "mask_sum": "sum of the masks, with this helper's noise inside: uniformly random by itself",
+    "signature": "Ed25519 over all of it",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentField:
+    name: str
+    meaning: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentMessage:
+    """One message to the server. size_bytes: of the whole frame; clip and noise_std: of the vector inside."""
+
+    type: str
+    step: int
+    kind: str
+    num_coordinates: int
+    clip: float
+    noise_std: float | None
+    fields: tuple[SentField, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """checks: the plan against the policy. epsilon_before, epsilon_after: of the ledger at the policy's delta; None is
+    infinite or switched off. refusal: why the ledger would refuse the job now, empty if it would not.
+    local_refusal: why this home could not answer any job; words for its owner, never sent."""
+
+    plan: TrainingPlan
+    checks: tuple[Demand, ...]
+    messages: tuple[SentMessage, ...]
+    epsilon_before: float | None
+    epsilon_after: float | None
+    refusal: str
+    local_refusal: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        return not self.refusal and not self.local_refusal and all(check.holds for check in self.checks)
+
+
+def preview(home: ClientHome, plan: TrainingPlan) -> Preview:
+    """Look ahead at `plan`. Reads policy, catalogue and ledger; never opens the histories."""
+    spent, costs = home.ledger.spent(), mechanisms(plan)
+    noisy = plan.noise != "none" and not home.ledger.unprotected_releases()
+    return Preview(
+        plan=plan,
+        checks=tuple(demands(home.policy, plan, None, home.catalogue)),
+        messages=tuple(_messages(home, plan)),
+        epsilon_before=accounting.epsilon(spent, home.policy.delta) if noisy else None,
+        epsilon_after=accounting.epsilon([*spent, *costs], home.policy.delta) if noisy else None,
+        refusal=_refusal(home, plan),
+    )
+
+
+def default_plan(home: ClientHome) -> TrainingPlan:
+    """A typical job at the policy's own limits: cooccurrence, noise by the helpers, all that one job may cost."""
+    policy, num_items = home.policy, home.catalogue.num_items
+    helpers = tuple(policy.helpers)[: max(2, policy.min_helpers)]
+    head = max(2, min(300, num_items, policy.max_head_items))
+    return make_plan(
+        epsilon=min(policy.max_epsilon_per_job, policy.epsilon, 10.0),
+        delta=policy.delta,
+        noise=next(noise for noise in get_args(Noise) if noise in policy.allowed_noise),
+        job_id="preview",
+        recipe=CooccurrencePlan(
+            num_head_items=head, gamma=0.5, max_head_items_per_user=min(100, policy.max_items_per_user)
+        ),
+        catalogue_digest=home.catalogue.digest,
+        num_items=num_items,
+        popularity_share=0.1,
+        min_tenants=policy.min_tenants,
+        min_users=policy.min_users,
+        max_users=max(policy.min_users, policy.declared_users * policy.min_tenants),
+        bits=max(32, policy.min_bits),
+        helpers=helpers if len(helpers) >= 2 else ("helper-1", "helper-2"),
+    )
+
+
+def to_json(seen: Preview) -> dict[str, Any]:
+    """A JSON object with everything that the preview says."""
+    return {
+        "job_id": seen.plan.job_id,
+        "accepted": seen.accepted,
+        "checks": [vars(check) for check in seen.checks],
+        "messages": [{**vars(message), "fields": [vars(sent) for sent in message.fields]} for message in seen.messages],
+        "epsilon_before": seen.epsilon_before,
+        "epsilon_after": seen.epsilon_after,
+        "refusal": seen.refusal,
+        "local_refusal": seen.local_refusal,
+        "also_visible": list(ALSO_VISIBLE),
+        "never_leaves": list(NEVER_LEAVES),
+    }
+
+
+def _refusal(home: ClientHome, plan: TrainingPlan) -> str:
+    asked = [step.mechanism for step in steps(plan)]
+    try:
+        home.ledger.require_room(home.policy.budget, asked, job_id=plan.job_id, job_budget=home.policy.job_budget)
+    except BudgetExhausted as error:
+        return str(error)
+    return ""
+
+
+def _messages(home: ClientHome, plan: TrainingPlan) -> Iterator[SentMessage]:
+    for step in steps(plan):
+        contribution = _blank_contribution(home, plan, step)
+        reply = ContributionReply(contribution=contribution)
+        yield _message("contribution", step, contribution, len(encode(reply)))
+        if home.name in plan.helpers:
+            vector = bytes(ring.size_bytes(plan.bits, step.num_coordinates))
+            answer = HelperAnswer(
+                helper=home.name, ctx=bytes(32), cohort=bytes(32), mask_sum=vector, signature=bytes(64)
+            )
+            yield _message("helper answer", step, answer, len(encode(UnmaskReply(answer=answer))))
+
+
+def _message(name: str, step: Step, body: Contribution | HelperAnswer, size_bytes: int) -> SentMessage:
+    return SentMessage(
+        type=name,
+        step=step.index,
+        kind=step.kind,
+        num_coordinates=step.num_coordinates,
+        clip=step.clip,
+        noise_std=None if step.mechanism is None else step.mechanism.noise_std / step.scale,
+        fields=tuple(
+            SentField(name=entry.name, meaning=_MEANING[entry.name], size_bytes=_size(getattr(body, entry.name)))
+            for entry in fields(body)
+        ),
+        size_bytes=size_bytes,
+    )
+
+
+def _blank_contribution(home: ClientHome, plan: TrainingPlan, step: Step) -> Contribution:
+    blank = {name: X25519PrivateKey.generate().public_key().public_bytes_raw() for name in plan.helpers}
+    return contribute(
+        ctx=bytes(32),
+        client=home.name,
+        declared_users=home.policy.declared_users,
+        values=np.zeros(step.num_coordinates, dtype=np.int64),
+        bits=plan.bits,
+        helpers=blank,
+        signing_key=Ed25519PrivateKey.generate(),
+        random_bytes=urandom,
+    )
+
+
+def _size(value: str | bytes | int | Sequence[tuple[str, bytes]]) -> int:
+    if isinstance(value, int):
+        return 8
+    if isinstance(value, str | bytes):
+        return len(value)
+    return sum(len(name) + len(sealed) for name, sealed in value)

@@ -1,0 +1,71 @@
+"""What a job has learned so far, on disk: enough for another run to end with the same model, bit for bit.
+
+Each released sum lies in its own safetensors file, named after its SHA-256; `checkpoint.json` lists the files, binds
+them to the plan, and is replaced by one rename, which is the commit. Sums are kept as the integers that were opened,
+and never asked for again: asking again would cost every client its budget a second time.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from server.durable_files import write_file
+from server.learning import Learned, Released
+from shared.canonical import canonical_json, sha256_hex
+from shared.errors import BadSetting, MalformedFile
+
+FORMAT = "zhiyin-checkpoint-1"
+FILE = "checkpoint.json"
+
+
+def save_checkpoint(folder: Path, plan_digest: str, learned: Learned) -> None:
+    """Make `learned` the checkpoint of `folder`; durable when this returns."""
+    releases = [_store(folder, step, release) for step, release in enumerate(learned.releases)]
+    body = {"format": FORMAT, "plan_digest": plan_digest, "releases": releases}
+    digest = sha256_hex(canonical_json(body))
+    write_file(folder / FILE, canonical_json({**body, "digest": digest}) + b"\n")
+
+
+def load_checkpoint(folder: Path, plan_digest: str) -> Learned:
+    """The checkpoint, empty where no step was closed yet.
+
+    Raises MalformedFile if it is damaged, BadSetting if it belongs to another plan.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return Learned(releases=())
+    try:
+        body = json.loads(path.read_bytes())
+        if body.pop("digest") != sha256_hex(canonical_json(body)) or body["format"] != FORMAT:
+            raise ValueError("its digest or format does not match")
+        releases = tuple(_read(folder, entry) for entry in body["releases"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise MalformedFile(
+            f"{path}: the checkpoint is damaged ({error}); restore the folder from a backup, or start the job anew "
+            "under another job_id and state folder, which asks every client to pay again"
+        ) from error
+    if body["plan_digest"] != plan_digest:
+        raise BadSetting(
+            f"{path}: the checkpoint is of plan {body['plan_digest'][:12]}…, the job asks for {plan_digest[:12]}…; "
+            "give the new plan another state folder"
+        )
+    return Learned(releases=releases)
+
+
+def _store(folder: Path, step: int, release: Released) -> dict[str, Any]:
+    data = save({"total": release.total})
+    name = f"step-{step:04d}-{sha256_hex(data)}.safetensors"
+    if not (folder / name).exists():
+        write_file(folder / name, data)
+    return {"file": name, "num_users": release.num_users, "num_tenants": release.num_tenants}
+
+
+def _read(folder: Path, entry: dict[str, Any]) -> Released:
+    name = str(entry["file"])
+    data = (folder / name).read_bytes()
+    if sha256_hex(data) != name.removesuffix(".safetensors").rpartition("-")[2]:
+        raise ValueError(f"{name} has changed")
+    return Released(total=load(data)["total"], num_users=int(entry["num_users"]), num_tenants=int(entry["num_tenants"]))

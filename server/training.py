@@ -1,0 +1,390 @@
+"""Drives one job: does what `server.rounds.action` says and tells `server.rounds.advance` what came of it.
+
+After a crash the same job is simply started again: closed steps come from the checkpoint, attempt numbers go on from
+the ledger of releases, and clients, who charged what they answered, are asked for nothing released already.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server import learning
+from server.checkpoint import load_checkpoint, save_checkpoint
+from server.exchange import Exchange, Silence
+from server.learning import Learned, Released
+from server.progress import Progress
+from server.releases import ReleaseLedger
+from server.rounds import (
+    AskHelpers,
+    AttemptStarted,
+    Collect,
+    CollectionClosed,
+    ContributionArrived,
+    GiveUp,
+    HelperAnswered,
+    HelperFailed,
+    JobState,
+    Offer,
+    OpeningFailed,
+    OpenSum,
+    PartyLeft,
+    Publish,
+    Rules,
+    StartAttempt,
+    StepStored,
+    StoreStep,
+    SumOpened,
+    Turn,
+    action,
+    advance,
+    begin,
+)
+from server.settings import JobSettings
+from shared import accounting, mechanism
+from shared.errors import DeploymentError, MalformedMessage, ProtocolError, ZhiyinError
+from shared.mechanism import Mechanism
+from shared.plan import TrainingPlan, plan_to_json, steps
+from shared.roster import Roster
+from shared.secagg.context import context
+from shared.secagg.topology_h import (
+    Contribution,
+    ContributionHeader,
+    HelperAnswer,
+    cohort_digest,
+    open_sum,
+    verify_answer,
+    verify_contribution,
+)
+from shared.wire import (
+    ContributionReply,
+    ContributionRequest,
+    Message,
+    Refusal,
+    UnmaskReply,
+    UnmaskRequest,
+    decode,
+    encode,
+    inputs_digest,
+)
+
+State = JobState[Contribution, HelperAnswer]
+# The protocol itself sums no fewer contributions than this.
+_LEAST_TENANTS = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """Everything a run works with. roster_bytes: as signed. clock: Unix seconds."""
+
+    settings: JobSettings
+    plan: TrainingPlan
+    roster: Roster
+    roster_bytes: bytes
+    exchange: Exchange
+    ledger: ReleaseLedger
+    progress: Progress
+    clock: Callable[[], float]
+
+    @property
+    def now(self) -> int:
+        return int(self.clock())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Turn:
+    """What is fixed for one turn: digest of the step's inputs, context, and the node of each party that spoke."""
+
+    turn: Turn
+    digest: bytes
+    ctx: bytes
+    nodes: Mapping[str, tuple[int, ...]]
+
+
+def train(job: Job) -> Learned:
+    """Run the job to its last step and return all of its releases.
+
+    Raises DeploymentError when a step's attempts are used up, TooFewClients when too few nodes are connected, and what
+    `load_checkpoint` raises.
+    """
+    plan = job.plan
+    learned = load_checkpoint(job.settings.state, plan.digest)
+    first = len(learned.releases)
+    state: State = begin(_rules(job), step=first, attempt=job.ledger.next_attempt(plan.digest, first))
+    job.progress("job_started", job=plan.job_id, recipe=plan.recipe_name, steps=len(steps(plan)), resumed_at=first)
+    this: _Turn | None = None
+    total: NDArray[np.int64] | None = None
+    while True:
+        match action(state):
+            case Publish():
+                return learned
+            case GiveUp(reason=reason):
+                job.progress("job_failed", step=state.turn.step, reason=reason)
+                raise DeploymentError(f"job {plan.job_id} step {state.turn.step} was given up: {reason}")
+            case Collect():
+                state, this = _collect(job, learned, state, first=this is None)
+            case AskHelpers() as ask if this is not None:
+                state = _ask_helpers(job, this, state, ask)
+            case OpenSum() as opening if this is not None:
+                state, total = _open(job, this, state, opening)
+            case StoreStep() as store if total is not None:
+                learned = _store(job, learned, state, store, total)
+                following = job.ledger.next_attempt(plan.digest, store.turn.step + 1)
+                state = advance(state, StepStored(turn=store.turn, next_attempt=following))
+            case StartAttempt():
+                _note_abandoned(job, state)
+                job.exchange.pause(job.settings.retry_seconds)
+                state = advance(state, AttemptStarted(turn=state.turn))
+            case other:
+                raise DeploymentError(f"the round's state lost what {type(other).__name__} works on")
+
+
+def charged(plan: TrainingPlan, attempted_steps: tuple[int, ...]) -> tuple[Mechanism, ...]:
+    """What a client that answered every attempt was charged: abandoned ones too, though nothing was opened in them."""
+    found = [steps(plan)[step].mechanism for step in attempted_steps]
+    return tuple(each for each in found if each is not None)
+
+
+def _rules(job: Job) -> Rules:
+    plan = job.plan
+    return Rules(
+        num_steps=len(steps(plan)),
+        min_tenants=max(plan.min_tenants, _LEAST_TENANTS),
+        min_users=plan.min_users,
+        max_users=plan.max_users,
+        helpers=plan.helpers,
+        max_attempts=job.settings.max_attempts,
+    )
+
+
+def _collect(job: Job, learned: Learned, state: State, *, first: bool) -> tuple[State, _Turn]:
+    plan, turn = job.plan, state.turn
+    inputs = learning.inputs(plan, learned)
+    digest = inputs_digest(inputs)
+    ctx = _context(job, turn, digest)
+    request = ContributionRequest(
+        plan_json=plan_to_json(plan), step=turn.step, attempt=turn.attempt, roster=job.roster_bytes, inputs=inputs
+    )
+    frame = encode(request)
+    # Everybody is waited for once: a party that never came must not slow every later step.
+    least = state.rules.min_tenants
+    tenants = sum("tenant" in member.roles for member in job.roster.entries) if first else least
+    nodes = job.exchange.nodes(wanted=tenants, least=least, timeout_seconds=job.settings.nodes_seconds)
+    # On disk before anybody is asked, so that no attempt number is used twice; not before there is somebody to ask.
+    job.ledger.append(
+        "attempt", job_id=plan.job_id, plan_digest=plan.digest, time=job.now, step=turn.step, attempt=turn.attempt
+    )
+    kind = steps(plan)[turn.step].kind
+    job.progress("step_asked", step=turn.step, attempt=turn.attempt, kind=kind, nodes=len(nodes))
+    replies = job.exchange.ask(
+        dict.fromkeys(nodes, frame), group=_group(turn), timeout_seconds=job.settings.collect_seconds
+    )
+    found: dict[str, tuple[int, ...]] = {}
+    for node, reply in replies.items():
+        state = _take_contribution(job, state, ctx, node, reply, found)
+    return advance(state, CollectionClosed(turn=turn)), _Turn(turn=turn, digest=digest, ctx=ctx, nodes=found)
+
+
+def _take_contribution(
+    job: Job, state: State, ctx: bytes, node: int, reply: bytes | Silence, found: dict[str, tuple[int, ...]]
+) -> State:
+    # Whatever a node sends, it can only take itself out of the round.
+    party = f"node {node}"
+    try:
+        message = _read(reply)
+        if isinstance(message, Refusal):
+            party = message.party
+            # Not signed: it may be where a helper is to be reached, so every node that says so is asked, unless a
+            # contribution, which is signed, has said it better.
+            if party not in state.cohort:
+                found[party] = (*found.get(party, ()), node)
+            raise ProtocolError(f"refused: {message.error}: {message.message}")
+        if not isinstance(message, ContributionReply):
+            raise MalformedMessage(f"a {type(message).__name__} is no contribution")
+        contribution = message.contribution
+        size = steps(job.plan)[state.turn.step].num_coordinates
+        verify_contribution(
+            contribution, ctx=ctx, roster=job.roster, now=job.now, bits=job.plan.bits, num_coordinates=size
+        )
+        party = contribution.client
+        if [helper for helper, _ in contribution.seals] != sorted(job.plan.helpers):
+            # Found out now it costs one party; found out when the sum opens it would cost everybody another attempt.
+            raise MalformedMessage(f"{party} did not seal to exactly the plan's helpers")
+        offer = Offer(client=party, declared_users=contribution.declared_users, contribution=contribution)
+        state = advance(state, ContributionArrived(turn=state.turn, offer=offer))
+    except ZhiyinError as error:
+        reason = f"{type(error).__name__}: {error}"
+        job.progress("party_left", step=state.turn.step, attempt=state.turn.attempt, party=party, reason=reason)
+        if party in state.cohort:
+            return state
+        return advance(state, PartyLeft(turn=state.turn, party=party, reason=reason))
+    found[party] = (node,)
+    job.progress(
+        "contribution",
+        step=state.turn.step,
+        attempt=state.turn.attempt,
+        party=party,
+        users=contribution.declared_users,
+        size_bytes=len(contribution.masked),
+    )
+    return state
+
+
+def _ask_helpers(job: Job, this: _Turn, state: State, ask: AskHelpers[Contribution]) -> State:
+    plan, headers = job.plan, tuple(offer.contribution.header() for offer in ask.offers)
+    for helper in ask.helpers:
+        if helper not in this.nodes:
+            return advance(state, HelperFailed(turn=ask.turn, helper=helper, reason="it did not speak in this attempt"))
+    request = UnmaskRequest(
+        plan_json=plan_to_json(plan),
+        step=ask.turn.step,
+        attempt=ask.turn.attempt,
+        roster=job.roster_bytes,
+        inputs_digest=this.digest,
+        headers=headers,
+    )
+    frame = encode(request)
+    job.progress("helpers_asked", step=ask.turn.step, attempt=ask.turn.attempt, helpers=list(ask.helpers))
+    replies = job.exchange.ask(
+        {node: frame for helper in ask.helpers for node in this.nodes[helper]},
+        group=_group(ask.turn),
+        timeout_seconds=job.settings.helpers_seconds,
+    )
+    for helper in ask.helpers:
+        state = _take_answer(job, this, state, helper, [replies[node] for node in this.nodes[helper]], headers)
+        if state.phase not in ("asking", "opening"):
+            break
+    return state
+
+
+def _take_answer(
+    job: Job,
+    this: _Turn,
+    state: State,
+    helper: str,
+    replies: Sequence[bytes | Silence],
+    headers: tuple[ContributionHeader, ...],
+) -> State:
+    # The first answer that the helper's own key signed; nodes that only claim to be the helper cannot give one.
+    reason = "it did not answer"
+    for reply in replies:
+        try:
+            found = _verified_answer(job, this, helper, reply, headers)
+        except ZhiyinError as error:
+            reason = f"{type(error).__name__}: {error}"
+            continue
+        job.progress("helper_answered", step=this.turn.step, attempt=this.turn.attempt, party=helper)
+        return advance(state, HelperAnswered(turn=this.turn, helper=helper, answer=found))
+    return advance(state, HelperFailed(turn=this.turn, helper=helper, reason=reason))
+
+
+def _verified_answer(
+    job: Job, this: _Turn, helper: str, reply: bytes | Silence, headers: tuple[ContributionHeader, ...]
+) -> HelperAnswer:
+    message = _read(reply)
+    if isinstance(message, Refusal):
+        raise ProtocolError(f"refused: {message.error}: {message.message}")
+    if not isinstance(message, UnmaskReply) or message.answer.helper != helper:
+        raise MalformedMessage("it did not send its own answer")
+    found = message.answer
+    size = steps(job.plan)[this.turn.step].num_coordinates
+    cohort = cohort_digest(headers)
+    verify_answer(
+        found, ctx=this.ctx, cohort=cohort, roster=job.roster, now=job.now, bits=job.plan.bits, num_coordinates=size
+    )
+    return found
+
+
+def _open(
+    job: Job, this: _Turn, state: State, opening: OpenSum[Contribution, HelperAnswer]
+) -> tuple[State, NDArray[np.int64] | None]:
+    try:
+        total = open_sum(
+            ctx=this.ctx,
+            contributions=[offer.contribution for offer in opening.offers],
+            answers=[found for _, found in opening.answers],
+            roster=job.roster,
+            now=job.now,
+            bits=job.plan.bits,
+            num_coordinates=steps(job.plan)[opening.turn.step].num_coordinates,
+        )
+    except ZhiyinError as error:
+        return advance(state, OpeningFailed(turn=opening.turn, reason=f"{type(error).__name__}: {error}")), None
+    return advance(state, SumOpened(turn=opening.turn)), total
+
+
+def _store(
+    job: Job, learned: Learned, state: State, store: StoreStep[Contribution], total: NDArray[np.int64]
+) -> Learned:
+    plan, step = job.plan, steps(job.plan)[store.turn.step]
+    so_far = _epsilon_so_far(job)
+    job.ledger.append(
+        "release",
+        job_id=plan.job_id,
+        plan_digest=plan.digest,
+        time=job.now,
+        step=step.index,
+        attempt=store.turn.attempt,
+        cohort={offer.client: offer.declared_users for offer in store.offers},
+        mechanism=None if step.mechanism is None else mechanism.to_json(step.mechanism),
+        noise=plan.noise,
+        epsilon_so_far=so_far,
+        delta=plan.delta,
+    )
+    release = Released(total=total, num_users=state.num_users, num_tenants=len(store.offers))
+    learned = learning.extend(plan, learned, release)
+    save_checkpoint(job.settings.state, plan.digest, learned)
+    job.progress(
+        "step_released",
+        step=step.index,
+        attempt=store.turn.attempt,
+        kind=step.kind,
+        tenants=len(store.offers),
+        users=state.num_users,
+        epsilon_so_far=so_far,
+        steps=len(steps(plan)),
+    )
+    return learned
+
+
+def _note_abandoned(job: Job, state: State) -> None:
+    job.ledger.append(
+        "abandoned",
+        job_id=job.plan.job_id,
+        plan_digest=job.plan.digest,
+        time=job.now,
+        step=state.turn.step,
+        attempt=state.turn.attempt,
+        reason=state.reason,
+    )
+    job.progress("attempt_abandoned", step=state.turn.step, attempt=state.turn.attempt, reason=state.reason)
+
+
+def _epsilon_so_far(job: Job) -> float | None:
+    if job.plan.noise == "none":
+        return None
+    return accounting.epsilon(charged(job.plan, job.ledger.attempts(job.plan.digest)), job.plan.delta)
+
+
+def _context(job: Job, turn: Turn, digest: bytes) -> bytes:
+    return context(
+        plan_digest=job.plan.digest,
+        job_id=job.plan.job_id,
+        step=turn.step,
+        attempt=turn.attempt,
+        num_coordinates=steps(job.plan)[turn.step].num_coordinates,
+        bits=job.plan.bits,
+        inputs_digest=digest,
+        roster_digest=job.roster.digest,
+    )
+
+
+def _read(reply: bytes | Silence) -> Message:
+    if isinstance(reply, Silence):
+        raise ProtocolError(reply.reason)
+    return decode(reply)
+
+
+def _group(turn: Turn) -> str:
+    return f"step-{turn.step}-attempt-{turn.attempt}"

@@ -1,0 +1,1 @@
+"""What every party must agree on: pure values and functions. May import numpy, cryptography, safetensors; no I/O."""

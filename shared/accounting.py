@@ -1,0 +1,200 @@
+"""The accountant: what a list of releases costs, what budget is left, and the statement that goes with a model.
+
+Unit: one user with their whole history. Adjacency: add or remove one user. Exact Gaussian DP wherever it is to be had,
+discrete Gaussians by the theorem of docs/privacy-accounting.md or by RDP, whichever is less. What it does not know, it
+refuses.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, fsum, log, log1p, sqrt
+from typing import Any
+
+from shared.canonical import finite
+from shared.discrete_excess import excess, log_moment_over, log_moment_under, log_moments
+from shared.errors import BadSetting, BudgetExhausted, UnknownMechanism
+from shared.gaussian_dp import boundary, delta_gdp, epsilon_gdp, mu_for
+from shared.mechanism import DiscreteGaussian, Gaussian, Mechanism, PoissonSampledGaussian, from_json, to_json
+
+__all__ = [
+    "Budget", "PrivacyStatement", "calibrate_mu", "delta_gdp", "epsilon", "epsilon_gdp", "epsilon_rdp", "mu_for",
+    "remaining", "require",
+]  # fmt: skip
+
+SampledEpsilon = Callable[[Sequence[PoissonSampledGaussian], float], float]
+"""(Gaussians with their sample rates, 1 for all users; delta) -> an upper bound on their composition's epsilon."""
+
+_KNOWN = {Gaussian.__name__, DiscreteGaussian.__name__, PoissonSampledGaussian.__name__}
+# Fixed, so that epsilon never falls when mu rises; a hundredth apart from 1.007 to 160,000.
+_RENYI_ORDERS = tuple(1 + exp(step / 100) for step in range(-500, 1200))
+# Share of delta that pays for each of the two directions of the theorem on discrete noise.
+_FAILURE_SHARE = 1e-4
+# Excess set aside in each direction whenever the releases fit into it. It is a constant, and so is the order at which
+# they are measured, so that the rule stays valid when later releases are chosen after seeing earlier ones.
+_RESERVE = 5e-5
+_RESERVE_EPSILON = 50.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The most that one user's data may ever cost its holder: epsilon at delta."""
+
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        if finite("epsilon", self.epsilon) <= 0 or not 0 < finite("delta", self.delta) < 1:
+            raise ValueError(f"a budget needs epsilon above 0, delta between 0 and 1: {self.epsilon}, {self.delta}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyStatement:
+    """What may be said about a released model, with everything that the number depends on.
+
+    against: the parties that the guarantee holds against and the assumption behind it, in words.
+    tuned_on_data: whether settings were chosen by looking at the same users' data without charging for it.
+    """
+
+    epsilon: float
+    delta: float
+    against: str
+    mechanisms: tuple[Mechanism, ...]
+    tuned_on_data: bool
+    scope: str = "this job, repeated attempts included; other jobs on the same data add to it"
+    unit: str = "user with their whole history"
+    adjacency: str = "add or remove one user"
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object, the inverse of `from_json`."""
+        return {**vars(self), "mechanisms": [to_json(mechanism) for mechanism in self.mechanisms]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "PrivacyStatement":
+        """Raises ValueError or TypeError naming what is wrong, or UnknownMechanism."""
+        fields = dict(value)
+        if set(fields) != set(cls.__dataclass_fields__):
+            raise ValueError(f"privacy statement: fields must be {', '.join(cls.__dataclass_fields__)}")
+        for name in ("against", "scope", "unit", "adjacency"):
+            if type(fields[name]) is not str:
+                raise TypeError(f"privacy statement: {name} must be text")
+        if type(fields["tuned_on_data"]) is not bool:
+            raise TypeError("privacy statement: tuned_on_data must be true or false")
+        for name in ("epsilon", "delta"):
+            fields[name] = finite(name, fields[name])
+        return cls(**{**fields, "mechanisms": tuple(from_json(entry) for entry in fields["mechanisms"])})
+
+
+def epsilon(mechanisms: Sequence[Mechanism], delta: float, *, sampled: SampledEpsilon | None = None) -> float:
+    """Upper bound on epsilon at `delta` of releasing all of them, adaptively, about the same users.
+
+    Gaussians compose exactly; with discrete ones the bound exceeds the Gaussian value by 1.2e-4 as a rule.
+    sampled: accountant for Poisson-sampled Gaussians. Without it they raise UnknownMechanism, as does any other type.
+    """
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie between 0 and 1, got {delta}")
+    gaussians = [entry for entry in mechanisms if type(entry) is Gaussian]
+    discrete = [entry for entry in mechanisms if type(entry) is DiscreteGaussian]
+    poisson = [entry for entry in mechanisms if type(entry) is PoissonSampledGaussian]
+    if len(gaussians) + len(discrete) + len(poisson) != len(mechanisms):
+        names = sorted({type(entry).__name__ for entry in mechanisms} - _KNOWN)
+        raise UnknownMechanism(f"no accountant for {', '.join(names)}; nothing was counted")
+    if poisson and sampled is None:
+        raise UnknownMechanism("Poisson-sampled Gaussians need a sampled-Gaussian accountant and none was given")
+    if not mechanisms:
+        return 0.0
+    mu = _mu([*gaussians, *discrete])
+
+    def continuous(share_of_delta: float) -> float:
+        if not poisson or sampled is None:
+            return epsilon_gdp(mu, share_of_delta)
+        everyone = [PoissonSampledGaussian(sample_rate=1.0, noise_multiplier=1 / mu, steps=1)] if mu else []
+        return sampled([*poisson, *everyone], share_of_delta)
+
+    if not discrete:
+        return continuous(delta)
+    by_theorem = _epsilon_by_theorem(discrete, delta, continuous)
+    return by_theorem if poisson else min(by_theorem, epsilon_rdp(mu, delta))
+
+
+def epsilon_rdp(mu: float, delta: float) -> float:
+    """(epsilon, delta) of Renyi DP alpha mu^2 / 2 at every order, Gaussian or discrete Gaussian of any dimension.
+
+    Canonne, Kamath, Steinke 2020, Theorem 14 (discrete Gaussian) and Proposition 12 (conversion).
+    """
+    if not mu > 0:
+        return 0.0
+    rho = mu * mu / 2
+
+    def at(order: float) -> float:
+        return order * rho - (log(delta) + log(order)) / (order - 1) + log1p(-1 / order)
+
+    return max(0.0, min(map(at, _RENYI_ORDERS)))
+
+
+def calibrate_mu(epsilon_target: float, delta: float, mechanisms_of: Callable[[float], Sequence[Mechanism]]) -> float:
+    """Largest mu, to 1e-9 in proportion, whose mechanisms cost at most `epsilon_target` at `delta`.
+
+    mechanisms_of: the releases made at a total Gaussian-DP parameter. The cost need not rise evenly (noise comes in
+    steps), so the value returned is always one that was accounted. Raises BadSetting when not even a millionth of the
+    ideal mu can be afforded; errors of mechanisms_of pass through.
+    """
+    ideal = mu_for(epsilon_target, delta)
+
+    def affordable(mu: float) -> bool:
+        return epsilon(mechanisms_of(mu), delta) <= epsilon_target
+
+    if affordable(ideal):
+        return ideal
+    low, high = 0.999 * ideal, ideal
+    while not affordable(low):
+        low, high = low * (low / high) ** 2, low
+        if low < 1e-6 * ideal:
+            raise BadSetting(
+                f"epsilon {epsilon_target} at delta {delta} cannot be reached: rounding to whole steps alone "
+                "costs more; use more bits, fewer coordinates or a larger epsilon"
+            )
+    return boundary(affordable, false_at=high, true_at=low, proportion=1e-9)
+
+
+def remaining(budget: Budget, spent: Sequence[Mechanism], *, sampled: SampledEpsilon | None = None) -> float:
+    """Epsilon that is not used up, at least 0. For display: costs compose, they do not add, so ask `require`."""
+    return max(0.0, budget.epsilon - epsilon(spent, budget.delta, sampled=sampled))
+
+
+def require(
+    budget: Budget, spent: Sequence[Mechanism], release: Mechanism, *, sampled: SampledEpsilon | None = None
+) -> None:
+    """Raise BudgetExhausted, with the numbers, unless `release` after everything `spent` stays inside the budget."""
+    after = epsilon([*spent, release], budget.delta, sampled=sampled)
+    if not after <= budget.epsilon:
+        before = epsilon(spent, budget.delta, sampled=sampled)
+        raise BudgetExhausted(
+            f"this release would raise epsilon from {before:.6g} to {after:.6g} at delta {budget.delta:g}; "
+            f"the budget is {budget.epsilon:g}. Nothing was released; the holder of the data may set a larger budget"
+        )
+
+
+def _mu(mechanisms: Sequence[Gaussian | DiscreteGaussian]) -> float:
+    # fsum: the same releases cost the same in any order.
+    return sqrt(fsum((entry.sensitivity / entry.noise_std) ** 2 for entry in mechanisms))
+
+
+def _epsilon_by_theorem(
+    releases: Sequence[DiscreteGaussian], delta: float, continuous: Callable[[float], float]
+) -> float:
+    """docs/privacy-accounting.md, Theorem 2: epsilon_0 + eta_1 + eta_2 with every part of delta paid for.
+
+    delta = e^eta_1 delta_0 + beta_1 + e^(epsilon_0 + eta_1) beta_2.
+    """
+    share, failure = 1 - 2 * _FAILURE_SHARE, -log(_FAILURE_SHARE * delta)
+    t = failure + _RESERVE_EPSILON
+    order = 2 * t / _RESERVE
+    if all(log_moments(bound, releases, order) <= t for bound in (log_moment_over, log_moment_under)):
+        reserved = continuous(share * delta * exp(-_RESERVE)) + 2 * _RESERVE
+        if reserved <= _RESERVE_EPSILON:
+            return reserved
+    # Never below the reserve, so that one more release never lowers the total.
+    over = max(_RESERVE, excess(log_moment_over, releases, failure))
+    epsilon_0 = continuous(share * delta * exp(-over))
+    under = max(_RESERVE, excess(log_moment_under, releases, failure + epsilon_0 + over))
+    return epsilon_0 + over + under

@@ -1,0 +1,47 @@
+"""What a round is about, in 32 bytes: salt of every mask, associated data of every seal, part of every signature.
+
+Two parties that differ in any field compute different contexts, and then nothing of the one verifies at the other.
+"""
+
+from hashlib import sha256
+
+from shared.errors import WrongContext
+
+CONTEXT_BYTES = 32
+_LABEL = b"zhiyin/context/1"
+
+
+def context(
+    *,
+    plan_digest: str,
+    job_id: str,
+    step: int,
+    attempt: int,
+    num_coordinates: int,
+    bits: int,
+    inputs_digest: bytes,
+    roster_digest: str,
+) -> bytes:
+    """SHA-256 over the fields. plan_digest, roster_digest: 64 hex digits; inputs_digest: 32 bytes.
+
+    attempt: a round that failed is asked for again under another number, never under the same.
+    Raises WrongContext for a field that cannot be encoded.
+    """
+    try:
+        digests = bytes.fromhex(plan_digest), inputs_digest, bytes.fromhex(roster_digest)
+        numbers = tuple(number.to_bytes(8, "big") for number in (step, attempt, num_coordinates, bits))
+    except (ValueError, OverflowError) as error:
+        raise WrongContext(f"a context cannot be made of these fields: {error}") from error
+    if any(len(digest) != 32 for digest in digests):
+        raise WrongContext("the digests in a context have 32 bytes")
+    return digest_fields(_LABEL, digests[0], job_id.encode(), *numbers, digests[1], digests[2])
+
+
+def digest_fields(*fields: bytes) -> bytes:
+    """SHA-256 of the fields, each after its length in 8 bytes, so that no two lists of fields share an encoding."""
+    return sha256(join_fields(*fields)).digest()
+
+
+def join_fields(*fields: bytes) -> bytes:
+    """The encoding that `digest_fields` hashes; signatures are made over it too."""
+    return b"".join(len(field).to_bytes(8, "big") + field for field in fields)

@@ -1,0 +1,318 @@
+"""One-shot secure aggregation with helpers, as pure functions of values (topology H; the shape of Prio and DAP).
+
+    client   y = q - sum_h PRG(seed_h);  sends y, each seed sealed to its helper, and a signature over all of it
+    helper   m_h = sum_i PRG(seed_ih) + z_h  over a cohort of at least the minimum, z_h discrete Gaussian noise
+    server   sum y + sum_h m_h = sum q + sum_h z_h, everything modulo 2^b
+
+A client speaks once. What the server learns is the noisy sum, as long as one helper does not collude with it; if the
+server and all helpers collude, every contribution opens. That a helper answers one context once is durable state and
+therefore its caller's duty; `context` is the key to keep.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
+
+from shared.errors import (
+    BadSeal,
+    BadSetting,
+    IllegalTransition,
+    MalformedMessage,
+    PolicyViolation,
+    TooFewClients,
+    WrongContext,
+)
+from shared.roster import Roster
+from shared.secagg import discrete_gaussian, ring
+from shared.secagg.context import CONTEXT_BYTES, digest_fields, join_fields
+from shared.secagg.prg import MaskSeed, add_keystreams, subtract_keystreams
+from shared.secagg.sealing import open_seal, seal
+
+RandomBytes = Callable[[int], bytes]
+SIGNATURE_BYTES = 64
+DIGEST_BYTES = 32
+MIN_HELPERS = 2
+_CONTRIBUTION = b"zhiyin/contribution/1"
+_ANSWER = b"zhiyin/answer/1"
+_COHORT = b"zhiyin/cohort/1"
+_SEAL = b"zhiyin/seal-to/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContributionHeader:
+    """A contribution without its vector: all that a helper is shown.
+
+    declared_users: how many users the client states in public; signed, so that a server cannot inflate a cohort.
+    seals: (helper, 80 bytes) sorted by helper. masked_digest: SHA-256 of the vector. signature: Ed25519 over it all.
+    """
+
+    client: str
+    declared_users: int
+    seals: tuple[tuple[str, bytes], ...]
+    masked_digest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contribution:
+    """What a client sends. masked: packed ring vector, uniform to whoever lacks one of the sealed seeds."""
+
+    client: str
+    ctx: bytes
+    declared_users: int
+    masked: bytes = field(repr=False)
+    seals: tuple[tuple[str, bytes], ...]
+    signature: bytes
+
+    def header(self) -> ContributionHeader:
+        return ContributionHeader(
+            client=self.client,
+            declared_users=self.declared_users,
+            seals=self.seals,
+            masked_digest=sha256(self.masked).digest(),
+            signature=self.signature,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HelperAnswer:
+    """What a helper sends. cohort: digest of the headers it summed. mask_sum: packed, the helper's noise inside."""
+
+    helper: str
+    ctx: bytes
+    cohort: bytes
+    mask_sum: bytes = field(repr=False)
+    signature: bytes
+
+
+def contribute(
+    *,
+    ctx: bytes,
+    client: str,
+    declared_users: int,
+    values: NDArray[np.int64],
+    bits: int,
+    helpers: Mapping[str, bytes],
+    signing_key: Ed25519PrivateKey,
+    random_bytes: RandomBytes,
+) -> Contribution:
+    """Mask `values` (num_coordinates,) under a fresh seed for each helper.
+
+    helpers: name -> X25519 public key, 32 bytes, from the client's own pins and never from the server.
+    random_bytes: the operating system's, e.g. os.urandom.
+    Raises PolicyViolation for fewer than two different helpers' keys, UnknownKey for a key that is none,
+    CapacityExceeded for a value outside the ring's signed range.
+    """
+    _check_context(ctx)
+    if len(set(helpers.values())) < max(MIN_HELPERS, len(helpers)):
+        raise PolicyViolation(
+            f"a mask needs {MIN_HELPERS} or more helpers, each with a key of its own, got {len(helpers)}"
+        )
+    if declared_users < 1:
+        raise BadSetting(f"declared_users must be at least 1, got {declared_users}")
+    buffer = ring.encode(values, bits)
+    keys, seals = [], []
+    for helper, public_key in sorted(helpers.items()):
+        seed = MaskSeed(random_bytes(32))
+        keys.append(seed.key(ctx))
+        bound = _seal_data(ctx, client, helper)
+        seals.append((helper, seal(public_key, seed.reveal(), associated=bound, random_bytes=random_bytes)))
+    subtract_keystreams(buffer, keys)
+    masked = ring.pack(buffer, bits)
+    digest = sha256(masked).digest()
+    signature = signing_key.sign(_contribution_message(ctx, client, declared_users, tuple(seals), digest))
+    return Contribution(
+        client=client, ctx=ctx, declared_users=declared_users, masked=masked, seals=tuple(seals), signature=signature
+    )
+
+
+def verify_contribution(
+    contribution: Contribution, *, ctx: bytes, roster: Roster, now: int, bits: int, num_coordinates: int
+) -> None:
+    """Raise WrongContext, UnknownKey, ExpiredKey, MalformedMessage or BadSignature unless it can be accepted."""
+    _verify(
+        contribution,
+        contribution.header(),
+        ctx=ctx,
+        roster=roster,
+        now=now,
+        size=ring.size_bytes(bits, num_coordinates),
+    )
+
+
+def verify_header(header: ContributionHeader, *, ctx: bytes, roster: Roster, now: int) -> None:
+    """Raise UnknownKey, ExpiredKey, MalformedMessage or BadSignature unless a tenant on the roster signed it so."""
+    member = roster.member_as(header.client, "tenant", now)
+    if not 1 <= header.declared_users < 2**53:
+        raise MalformedMessage(f"{header.client} declares {header.declared_users} users")
+    names = [helper for helper, _ in header.seals]
+    if names != sorted(set(names)) or len(names) < MIN_HELPERS:
+        raise MalformedMessage(f"{header.client} must seal to at least {MIN_HELPERS} helpers, sorted and each once")
+    message = _contribution_message(ctx, header.client, header.declared_users, header.seals, header.masked_digest)
+    member.verify(header.signature, message)
+
+
+def verify_answer(
+    answer: HelperAnswer, *, ctx: bytes, cohort: bytes, roster: Roster, now: int, bits: int, num_coordinates: int
+) -> None:
+    """Raise WrongContext, UnknownKey, ExpiredKey, MalformedMessage or BadSignature unless it can be accepted.
+
+    cohort: `cohort_digest` of the contributions that the helper was to sum.
+    """
+    member = roster.member_as(answer.helper, "helper", now)
+    if answer.ctx != ctx:
+        raise WrongContext(f"the answer of {answer.helper} is for another round or other parameters")
+    if answer.cohort != cohort:
+        raise WrongContext(f"the answer of {answer.helper} is for another set of contributions")
+    _check_size(answer.mask_sum, answer.helper, ring.size_bytes(bits, num_coordinates))
+    member.verify(answer.signature, _answer_message(ctx, answer.helper, answer.cohort, answer.mask_sum))
+
+
+def cohort_digest(headers: Iterable[ContributionHeader]) -> bytes:
+    """Names a set of contributions whatever their order: over each client, its vector's digest and its signature."""
+    ordered = sorted(headers, key=lambda header: header.client)
+    parts = (part for header in ordered for part in (header.client.encode(), header.masked_digest, header.signature))
+    return digest_fields(_COHORT, *parts)
+
+
+def helper_answer(
+    *,
+    ctx: bytes,
+    helper: str,
+    contributions: Sequence[ContributionHeader],
+    roster: Roster,
+    now: int,
+    bits: int,
+    num_coordinates: int,
+    min_contributions: int,
+    noise_std: int | None,
+    seal_key: X25519PrivateKey,
+    signing_key: Ed25519PrivateKey,
+    random_bytes: RandomBytes,
+) -> HelperAnswer:
+    """The sum of this helper's masks over the cohort, with its noise, signed.
+
+    min_contributions: the helper's own minimum. noise_std: in steps, None only if the plan asks for no noise here.
+    Nothing is answered unless every contribution verifies. Raises TooFewClients, MalformedMessage (a client twice, a
+    seal missing), WrongContext (clients with other helpers), UnknownKey, ExpiredKey, BadSignature, BadSeal.
+    """
+    _check_context(ctx)
+    check_cohort(contributions, min_contributions=min_contributions)
+    for header in contributions:
+        verify_header(header, ctx=ctx, roster=roster, now=now)
+    _common_helpers(contributions)
+    keys = [_open(header, ctx=ctx, helper=helper, seal_key=seal_key).key(ctx) for header in contributions]
+    buffer = ring.zeros(bits, num_coordinates)
+    add_keystreams(buffer, keys)
+    if noise_std is not None:
+        noise = discrete_gaussian.sample(noise_std, num_coordinates, random_bytes)
+        np.add(buffer, ring.reduce(noise, bits), out=buffer)
+    mask_sum, cohort = ring.pack(buffer, bits), cohort_digest(contributions)
+    signature = signing_key.sign(_answer_message(ctx, helper, cohort, mask_sum))
+    return HelperAnswer(helper=helper, ctx=ctx, cohort=cohort, mask_sum=mask_sum, signature=signature)
+
+
+def check_cohort(headers: Sequence[ContributionHeader], *, min_contributions: int) -> None:
+    """Raise TooFewClients below the minimum, which is 2 at least, MalformedMessage if a client is there twice."""
+    twice = [client for client, count in Counter(header.client for header in headers).items() if count > 1]
+    if twice:
+        raise MalformedMessage(f"the contribution of {twice[0]} is in the cohort twice")
+    # The masks of one contribution alone, noise or not, are never a sum.
+    if len(headers) < max(2, min_contributions):
+        raise TooFewClients(f"{len(headers)} contributions, the minimum is {max(2, min_contributions)}")
+
+
+def open_sum(
+    *,
+    ctx: bytes,
+    contributions: Sequence[Contribution],
+    answers: Sequence[HelperAnswer],
+    roster: Roster,
+    now: int,
+    bits: int,
+    num_coordinates: int,
+) -> NDArray[np.int64]:
+    """The cohort's noisy sum, int64 (num_coordinates,) in [-2^(b-1), 2^(b-1)).
+
+    Every signature is verified and all helpers must have answered for exactly these contributions. Raises
+    IllegalTransition (answers missing or too many), TooFewClients, WrongContext, MalformedMessage, UnknownKey,
+    ExpiredKey, BadSignature.
+    """
+    headers = [contribution.header() for contribution in contributions]
+    check_cohort(headers, min_contributions=2)
+    size = ring.size_bytes(bits, num_coordinates)
+    for contribution, header in zip(contributions, headers, strict=True):
+        _verify(contribution, header, ctx=ctx, roster=roster, now=now, size=size)
+    sealed_to = _common_helpers(headers)
+    answered = sorted(answer.helper for answer in answers)
+    if answered != sealed_to:
+        raise IllegalTransition(f"the sum opens with one answer of each of {sealed_to}, there are {answered}")
+    cohort = cohort_digest(headers)
+    for answer in answers:
+        verify_answer(
+            answer, ctx=ctx, cohort=cohort, roster=roster, now=now, bits=bits, num_coordinates=num_coordinates
+        )
+    total = ring.zeros(bits, num_coordinates)
+    for packed in (*(each.masked for each in contributions), *(each.mask_sum for each in answers)):
+        np.add(total, ring.unpack(packed, bits, num_coordinates), out=total)
+    return ring.decode(total, bits)
+
+
+def _common_helpers(headers: Sequence[ContributionHeader]) -> list[str]:
+    sealed_to = [helper for helper, _ in headers[0].seals]
+    for header in headers:
+        if [helper for helper, _ in header.seals] != sealed_to:
+            raise WrongContext(f"{header.client} sealed to other helpers than {headers[0].client}")
+    return sealed_to
+
+
+def _verify(
+    contribution: Contribution, header: ContributionHeader, *, ctx: bytes, roster: Roster, now: int, size: int
+) -> None:
+    # The header is given, for its digest of the vector is the dear part.
+    if contribution.ctx != ctx:
+        raise WrongContext(f"the contribution of {contribution.client} is for another round or other parameters")
+    _check_size(contribution.masked, contribution.client, size)
+    verify_header(header, ctx=ctx, roster=roster, now=now)
+
+
+def _check_size(packed: bytes, sender: str, expected: int) -> None:
+    if len(packed) != expected:
+        raise MalformedMessage(f"{sender} sent a vector of {len(packed)} bytes, the round's have {expected}")
+
+
+def _open(header: ContributionHeader, *, ctx: bytes, helper: str, seal_key: X25519PrivateKey) -> MaskSeed:
+    sealed = dict(header.seals).get(helper)
+    if sealed is None:
+        raise MalformedMessage(f"{header.client} sealed nothing to {helper}")
+    try:
+        return MaskSeed(open_seal(seal_key, sealed, associated=_seal_data(ctx, header.client, helper)))
+    except BadSeal as error:
+        raise BadSeal(f"the seal of {header.client} does not open with the key of {helper} in this context") from error
+
+
+def _seal_data(ctx: bytes, client: str, helper: str) -> bytes:
+    return join_fields(_SEAL, ctx, client.encode(), helper.encode())
+
+
+def _contribution_message(
+    ctx: bytes, client: str, declared_users: int, seals: tuple[tuple[str, bytes], ...], masked_digest: bytes
+) -> bytes:
+    parts = (part for helper, sealed in seals for part in (helper.encode(), sealed))
+    users = declared_users.to_bytes(8, "big")
+    return join_fields(_CONTRIBUTION, ctx, client.encode(), users, masked_digest, *parts)
+
+
+def _answer_message(ctx: bytes, helper: str, cohort: bytes, mask_sum: bytes) -> bytes:
+    return join_fields(_ANSWER, ctx, helper.encode(), cohort, sha256(mask_sum).digest())
+
+
+def _check_context(ctx: bytes) -> None:
+    if len(ctx) != CONTEXT_BYTES:
+        raise WrongContext(f"a context has {CONTEXT_BYTES} bytes, got {len(ctx)}")

@@ -1,0 +1,368 @@
+"""The five messages between server and clients, and their one strict encoding.
+
+    server -> client   ContributionRequest      client -> server   ContributionReply or Refusal
+    server -> helper   UnmaskRequest            helper -> server   UnmaskReply or Refusal
+
+`decode` gives a message whose every field has its type and size, or raises MalformedMessage and nothing else. What the
+fields mean (signatures, contexts, plans) is for the protocol and the policy to judge.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import BadSetting, MalformedMessage, ZhiyinError
+from shared.frame import Frame, pack_frame, unpack_frame
+from shared.roster import check_name
+from shared.secagg.context import digest_fields
+from shared.secagg.sealing import SEAL_BYTES
+from shared.secagg.topology_h import DIGEST_BYTES, SIGNATURE_BYTES, Contribution, ContributionHeader, HelperAnswer
+
+MAX_CLIENTS = 4_000
+MAX_HELPERS = 16
+MAX_REFUSAL_CHARACTERS = 1_000
+Inputs = Mapping[str, NDArray[Any]]
+
+_INPUT_TYPES: dict[str, np.dtype[Any]] = {
+    "int32": np.dtype("<i4"),
+    "int64": np.dtype("<i8"),
+    "float32": np.dtype("<f4"),
+    "float64": np.dtype("<f8"),
+}
+_INPUTS = b"zhiyin/inputs/1"
+_LARGEST_INTEGER = 2**53
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ContributionRequest:
+    """Asks a client for one step of a plan.
+
+    plan_json: as `shared.plan.plan_to_json` gives it, not yet checked. roster: signed bytes.
+    inputs: public arrays that the step needs, e.g. "head" int32 or "item_factors" float64; read-only after decoding.
+    """
+
+    plan_json: dict[str, Any]
+    step: int
+    attempt: int
+    roster: bytes
+    inputs: Inputs = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContributionReply:
+    contribution: Contribution
+
+    @property
+    def declared_users(self) -> int:
+        return self.contribution.declared_users
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmaskRequest:
+    """Asks a helper for the sum of its masks over the cohort that `headers` lists."""
+
+    plan_json: dict[str, Any]
+    step: int
+    attempt: int
+    roster: bytes
+    inputs_digest: bytes
+    headers: tuple[ContributionHeader, ...]
+
+    @property
+    def declared_users(self) -> tuple[int, ...]:
+        """Users that each client declares, in the order of `headers`; the clients' signatures cover them."""
+        return tuple(header.declared_users for header in self.headers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmaskReply:
+    answer: HelperAnswer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a party did not do what it was asked. error: the name of a class in `shared.errors`."""
+
+    party: str
+    error: str
+    message: str
+
+    @classmethod
+    def of(cls, party: str, error: ZhiyinError) -> "Refusal":
+        # A message may quote what a peer sent, which need not be text that can be encoded.
+        message = str(error)[:MAX_REFUSAL_CHARACTERS].encode(errors="replace").decode()
+        return cls(party=party, error=type(error).__name__, message=message)
+
+
+Message = ContributionRequest | ContributionReply | UnmaskRequest | UnmaskReply | Refusal
+
+
+def encode(message: Message) -> bytes:
+    """The frame of a message. Raises MalformedMessage for one that `decode` would refuse."""
+    for kind, (known, to_frame, _) in _CODECS.items():
+        if type(message) is known:
+            header, sections = to_frame(message)
+            frame = pack_frame(Frame(kind=kind, header=header, sections=sections))
+            decode(frame)
+            return frame
+    raise MalformedMessage(f"{type(message).__name__} is not a message")
+
+
+def decode(data: bytes) -> Message:
+    """The message in a frame; raises MalformedMessage for any other bytes."""
+    frame = unpack_frame(data)
+    if frame.kind not in _CODECS:
+        raise MalformedMessage(f"a message of unknown kind {frame.kind}")
+    fields = _Fields(frame.header, frame.sections)
+    message: Message = _CODECS[frame.kind][2](fields)
+    fields.end()
+    return message
+
+
+def inputs_digest(inputs: Inputs) -> bytes:
+    """32 bytes over names, types, shapes and values, whatever the order of the mapping; raises MalformedMessage."""
+    fields: list[bytes] = []
+    for name, array in sorted(inputs.items()):
+        kind, data = _array_bytes(name, array)
+        fields += [
+            name.encode(),
+            kind.encode(),
+            *(size.to_bytes(8, "big") for size in (array.ndim, *array.shape)),
+            data,
+        ]
+    return digest_fields(_INPUTS, *fields)
+
+
+class _Fields:
+    """A frame's fields, each taken once and checked; whatever is left over is an error."""
+
+    def __init__(self, header: Mapping[str, Any], sections: Mapping[str, bytes]) -> None:
+        self._header = dict(header)
+        self._sections = dict(sections)
+
+    def take(self, name: str) -> Any:
+        if name not in self._header:
+            raise MalformedMessage(f"field {name!r} is missing")
+        return self._header.pop(name)
+
+    def section(self, name: str) -> bytes:
+        if name not in self._sections:
+            raise MalformedMessage(f"section {name!r} is missing")
+        return self._sections.pop(name)
+
+    def end(self) -> None:
+        for name in (*self._header, *self._sections):
+            raise MalformedMessage(f"{name[:80]!r} does not belong to this message")
+
+    def integer(self, name: str, least: int = 0) -> int:
+        value = self.take(name)
+        if type(value) is not int or not least <= value < _LARGEST_INTEGER:
+            raise MalformedMessage(f"{name} must be a whole number from {least}")
+        return value
+
+    def party(self, name: str) -> str:
+        try:
+            return check_name(self.take(name))
+        except BadSetting as error:
+            raise MalformedMessage(f"{name}: {error}") from error
+
+    def text(self, name: str, most: int) -> str:
+        value = self.take(name)
+        if not isinstance(value, str) or len(value) > most:
+            raise MalformedMessage(f"{name} must be text of at most {most} characters")
+        return value
+
+    def digits(self, name: str, size: int) -> bytes:
+        value = self.take(name)
+        if not isinstance(value, str) or len(value) != 2 * size or value.strip("0123456789abcdef"):
+            raise MalformedMessage(f"{name} must be {size} bytes in hex")
+        return bytes.fromhex(value)
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        value = self.take(name)
+        if not isinstance(value, dict):
+            raise MalformedMessage(f"{name} must be an object")
+        return value
+
+    def objects(self, name: str, most: int) -> list["_Fields"]:
+        value = self.take(name)
+        if not isinstance(value, list) or len(value) > most or not all(isinstance(each, dict) for each in value):
+            raise MalformedMessage(f"{name} must be a list of at most {most} objects")
+        return [_Fields(each, {}) for each in value]
+
+
+def _seals_to_json(seals: tuple[tuple[str, bytes], ...]) -> list[dict[str, str]]:
+    return [{"helper": helper, "seal": sealed.hex()} for helper, sealed in seals]
+
+
+def _seals(fields: _Fields) -> tuple[tuple[str, bytes], ...]:
+    seals = []
+    for each in fields.objects("seals", MAX_HELPERS):
+        seals.append((each.party("helper"), each.digits("seal", SEAL_BYTES)))
+        each.end()
+    return tuple(seals)
+
+
+def _request_to_frame(message: ContributionRequest) -> tuple[dict[str, Any], dict[str, bytes]]:
+    described: dict[str, Any] = {}
+    sections = {"roster": message.roster}
+    for name, array in message.inputs.items():
+        kind, sections[f"input.{name}"] = _array_bytes(name, array)
+        described[name] = {"type": kind, "shape": list(array.shape)}
+    header = {"plan": message.plan_json, "step": message.step, "attempt": message.attempt, "inputs": described}
+    return header, sections
+
+
+def _request(fields: _Fields) -> ContributionRequest:
+    inputs = {}
+    for name, description in fields.mapping("inputs").items():
+        if not isinstance(description, dict):
+            raise MalformedMessage("inputs must describe each array by an object")
+        inputs[name] = _array(_Fields(description, {}), fields.section(f"input.{name}"))
+    return ContributionRequest(
+        plan_json=fields.mapping("plan"),
+        step=fields.integer("step"),
+        attempt=fields.integer("attempt"),
+        roster=fields.section("roster"),
+        inputs=inputs,
+    )
+
+
+def _contribution_to_frame(message: ContributionReply) -> tuple[dict[str, Any], dict[str, bytes]]:
+    sent = message.contribution
+    header = {
+        "client": sent.client,
+        "ctx": sent.ctx.hex(),
+        "declared_users": sent.declared_users,
+        "seals": _seals_to_json(sent.seals),
+        "signature": sent.signature.hex(),
+    }
+    return header, {"masked": sent.masked}
+
+
+def _contribution(fields: _Fields) -> ContributionReply:
+    return ContributionReply(
+        contribution=Contribution(
+            client=fields.party("client"),
+            ctx=fields.digits("ctx", DIGEST_BYTES),
+            declared_users=fields.integer("declared_users", least=1),
+            masked=fields.section("masked"),
+            seals=_seals(fields),
+            signature=fields.digits("signature", SIGNATURE_BYTES),
+        )
+    )
+
+
+def _unmask_to_frame(message: UnmaskRequest) -> tuple[dict[str, Any], dict[str, bytes]]:
+    headers = [
+        {
+            "client": header.client,
+            "declared_users": header.declared_users,
+            "masked_digest": header.masked_digest.hex(),
+            "seals": _seals_to_json(header.seals),
+            "signature": header.signature.hex(),
+        }
+        for header in message.headers
+    ]
+    fields = {
+        "plan": message.plan_json,
+        "step": message.step,
+        "attempt": message.attempt,
+        "inputs_digest": message.inputs_digest.hex(),
+        "headers": headers,
+    }
+    return fields, {"roster": message.roster}
+
+
+def _unmask(fields: _Fields) -> UnmaskRequest:
+    return UnmaskRequest(
+        plan_json=fields.mapping("plan"),
+        step=fields.integer("step"),
+        attempt=fields.integer("attempt"),
+        roster=fields.section("roster"),
+        inputs_digest=fields.digits("inputs_digest", DIGEST_BYTES),
+        headers=tuple(_header(each) for each in fields.objects("headers", MAX_CLIENTS)),
+    )
+
+
+def _header(fields: _Fields) -> ContributionHeader:
+    header = ContributionHeader(
+        client=fields.party("client"),
+        declared_users=fields.integer("declared_users", least=1),
+        seals=_seals(fields),
+        masked_digest=fields.digits("masked_digest", DIGEST_BYTES),
+        signature=fields.digits("signature", SIGNATURE_BYTES),
+    )
+    fields.end()
+    return header
+
+
+def _answer_to_frame(message: UnmaskReply) -> tuple[dict[str, Any], dict[str, bytes]]:
+    sent = message.answer
+    header = {
+        "helper": sent.helper,
+        "ctx": sent.ctx.hex(),
+        "cohort": sent.cohort.hex(),
+        "signature": sent.signature.hex(),
+    }
+    return header, {"mask_sum": sent.mask_sum}
+
+
+def _answer(fields: _Fields) -> UnmaskReply:
+    return UnmaskReply(
+        answer=HelperAnswer(
+            helper=fields.party("helper"),
+            ctx=fields.digits("ctx", DIGEST_BYTES),
+            cohort=fields.digits("cohort", DIGEST_BYTES),
+            mask_sum=fields.section("mask_sum"),
+            signature=fields.digits("signature", SIGNATURE_BYTES),
+        )
+    )
+
+
+def _refusal_to_frame(message: Refusal) -> tuple[dict[str, Any], dict[str, bytes]]:
+    return dict(vars(message)), {}
+
+
+def _refusal(fields: _Fields) -> Refusal:
+    return Refusal(
+        party=fields.party("party"),
+        error=fields.text("error", 64),
+        message=fields.text("message", MAX_REFUSAL_CHARACTERS),
+    )
+
+
+def _array_bytes(name: str, array: NDArray[Any]) -> tuple[str, bytes]:
+    if array.dtype.name not in _INPUT_TYPES:
+        raise MalformedMessage(f"input {name!r} has type {array.dtype}; the types sent are {', '.join(_INPUT_TYPES)}")
+    return array.dtype.name, np.ascontiguousarray(array, dtype=_INPUT_TYPES[array.dtype.name]).tobytes()
+
+
+def _array(fields: _Fields, data: bytes) -> NDArray[Any]:
+    kind, shape = fields.text("type", 16), fields.take("shape")
+    fields.end()
+    if kind not in _INPUT_TYPES or not isinstance(shape, list) or not 1 <= len(shape) <= 2:
+        raise MalformedMessage("an input must be a vector or a matrix of a type that is sent")
+    if not all(type(size) is int and 0 <= size <= len(data) for size in shape):
+        raise MalformedMessage("an input's shape does not fit its bytes")
+    if prod(shape) * _INPUT_TYPES[kind].itemsize != len(data):
+        raise MalformedMessage("an input's shape does not fit its bytes")
+    array: NDArray[Any] = np.frombuffer(data, dtype=_INPUT_TYPES[kind]).reshape(shape)
+    if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
+        raise MalformedMessage("an input holds a value that is not finite")
+    return array
+
+
+_ToFrame = Callable[[Any], tuple[dict[str, Any], dict[str, bytes]]]
+_FromFields = Callable[[_Fields], Message]
+_CODECS: dict[int, tuple[type[Any], _ToFrame, _FromFields]] = {
+    1: (ContributionRequest, _request_to_frame, _request),
+    2: (ContributionReply, _contribution_to_frame, _contribution),
+    3: (UnmaskRequest, _unmask_to_frame, _unmask),
+    4: (UnmaskReply, _answer_to_frame, _answer),
+    5: (Refusal, _refusal_to_frame, _refusal),
+}

@@ -1,0 +1,1 @@
+"""Experiments and the demo: data, baselines, controls, deployment here. May import all but platform_api."""

@@ -1,0 +1,87 @@
+"""`zhiyin sim`: experiments from the command line."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from simulations.report import footer, html_report, table
+from simulations.run import RunSettings, run
+
+sim_app = typer.Typer(help="Experiments on data sets, with baselines and controls.", no_args_is_help=True)
+
+
+class _Recipe(StrEnum):
+    cooccurrence = "cooccurrence"
+    recon = "recon"
+
+
+class _Noise(StrEnum):
+    central = "central"
+    helpers = "helpers"
+    tenant = "tenant"
+
+
+class _TenantsBy(StrEnum):
+    equal = "equal"
+    taste = "taste"
+
+
+@sim_app.callback()
+def _group() -> None:
+    """Experiments on data sets, with baselines and controls."""
+
+
+@sim_app.command("run")
+def run_command(
+    data: Annotated[Path, typer.Option(help="Folder with interactions.csv[.gz] and, for text, items.csv[.gz].")],
+    recipe: Annotated[_Recipe, typer.Option(help="What is learned from the users' sums.")],
+    epsilon: Annotated[float, typer.Option(help="Privacy budget; inf for no noise.")],
+    delta: Annotated[float, typer.Option(help="Failure probability of the guarantee, such as 1e-5.")],
+    seeds: Annotated[int, typer.Option(help="Noise seeds to average over.", min=1)] = 3,
+    tenants: Annotated[int, typer.Option(help="Institutions that the users are divided among.", min=1)] = 1,
+    tenants_by: Annotated[_TenantsBy, typer.Option(help="Divide users at random or by taste.")] = _TenantsBy.equal,
+    noise: Annotated[_Noise, typer.Option(help="Who adds the noise.")] = _Noise.central,
+    helpers: Annotated[
+        int, typer.Option(help="Helpers, each adding all of the noise, under --noise helpers.", min=1)
+    ] = 2,
+    min_rating: Annotated[float | None, typer.Option(help="Keep only rows rated at least this much.")] = None,
+    liked: Annotated[bool, typer.Option("--liked", help="Keep only rows whose `liked` column is 1.")] = False,
+    tuning_users: Annotated[int, typer.Option(help="Validation users that tuning looks at.", min=1)] = 3000,
+    references: Annotated[bool, typer.Option(help="Run baselines and controls too.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON report to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML report with plots to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON report instead of a table.")] = False,
+) -> None:
+    """Tune on validation, measure on the test items, and stand the result beside baselines and controls."""
+    settings = RunSettings(
+        data=data,
+        recipe=recipe.value,
+        epsilon=epsilon,
+        delta=delta,
+        num_seeds=seeds,
+        num_tenants=tenants,
+        tenants_by=tenants_by.value,
+        noise=noise.value,
+        num_helpers=helpers,
+        min_rating=min_rating,
+        liked=liked,
+        tuning_users=tuning_users,
+        references=references,
+    )
+    with Console(stderr=True).status("starting") as status:
+        report = run(settings, lambda text: status.update(text))
+    if out is not None:
+        out.write_text(report.to_json() + "\n", encoding="utf-8")
+    if html is not None:
+        html.write_text(html_report(report), encoding="utf-8")
+    if as_json:
+        sys.stdout.write(report.to_json() + "\n")
+        return
+    console = Console()
+    console.print(table(report))
+    for line in footer(report):
+        console.print(line, highlight=False)

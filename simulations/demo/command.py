@@ -1,0 +1,230 @@
+"""`zhiyin demo`: the whole product on this machine, from a generated marketplace to a learner's recommendations."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from client.bundle import bundle_digest
+from client.durable_files import write_file
+from client.home import STORE_FILE, ClientHome
+from client.importing import import_source
+from client.recommend import install_model, suggest
+from shared.errors import BadSetting
+from simulations.demo.parties import Budgets, Cast, TenantTerms, make_cast
+from simulations.demo.presenting import Narrator, print_scoreboard, write_html
+from simulations.demo.scenario import Scenario, make_scenario, write_history_file
+from simulations.demo.scoreboard import (
+    Row,
+    Scoreboard,
+    TenantComparison,
+    alone_row,
+    federated_row,
+    reference_rows,
+    tenant_cases,
+)
+from simulations.demo.settings import DemoSettings, ModelSettings
+from simulations.demo.training import DeployedTrainer, InProcessTrainer, Published, Trainer, demo_plan, train
+from simulations.deployment.federation import REPOSITORY, Federation, FederationSettings, Tenant
+
+demo_app = typer.Typer(add_completion=False)
+MARK = ".zhiyin-demo"
+REPORT = "report.json"
+Models = dict[str, list[Published]]
+
+
+@demo_app.callback(invoke_without_command=True)
+def demo(
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="The same apps in one process, under a minute.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the report and everything that was made.")] = Path("demo-out"),
+    seed: Annotated[int, typer.Option(help="Of the generated marketplace.")] = DemoSettings().seed,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the SuperLink on 127.0.0.1; 0 for a free one.")] = 0,
+) -> None:
+    """Generate a marketplace, train on three institutions' histories, publish, recommend, and compare."""
+    # Bound to this stream now: the ServerApp's prints are captured in one-process mode.
+    console = Console(file=sys.stdout)
+    started = time.monotonic()
+    settings = DemoSettings(seed=seed, trainings=3 if in_process else 4)
+    folder = _fresh_folder(out)
+    with _terminated_like_interrupted():
+        scoreboard = _run(console, settings, folder, in_process=in_process, port=port)
+    seconds = time.monotonic() - started
+    report = _report(scoreboard, settings, in_process=in_process, seconds=seconds)
+    write_file(folder / REPORT, (json.dumps(report, ensure_ascii=False, indent=2) + "\n").encode())
+    write_html(report, folder / "report.html")
+    print_scoreboard(console, scoreboard)
+    console.print(f"{folder / REPORT} and report.html hold the same; {seconds:.0f} s in all.")
+
+
+def _run(console: Console, settings: DemoSettings, folder: Path, *, in_process: bool, port: int) -> Scoreboard:
+    with Narrator(console) as tell:
+        tell("Generating a marketplace: courses and e-books in Chinese and English, three institutions")
+        scenario = make_scenario(seed=settings.seed, num_users=settings.num_users, num_items=settings.num_items)
+        digest = bundle_digest(REPOSITORY)
+        tell("Making keys, the signed roster and each institution's policy; importing its histories")
+        cast = _cast(settings, scenario, folder, digest)
+        _import_histories(scenario, cast)
+        with contextlib.ExitStack() as stack:
+            trainer: Trainer = InProcessTrainer(cast)
+            if not in_process:
+                tell(
+                    "Starting a SuperLink with TLS and node authentication, and a pinned SuperNode for each institution"
+                )
+                trainer = DeployedTrainer(stack.enter_context(_federation(cast, port)))
+            models = _train(trainer, scenario, cast, settings, tell, label="")
+        _show_recommendations(console, scenario, cast, settings)
+        tell("Training again in one process, to know how much of a figure is noise")
+        for repetition in range(1, settings.trainings):
+            again = _cast(settings, scenario, folder / "repetitions" / str(repetition), digest)
+            for name, home in cast.homes.items():
+                shutil.copyfile(home / STORE_FILE, again.homes[name] / STORE_FILE)
+            more = _train(InProcessTrainer(again), scenario, again, settings, tell, label=f"-again-{repetition}")
+            for name, found in more.items():
+                models[name] += found
+        return _scoreboard(scenario, settings, models, tell)
+
+
+def _cast(settings: DemoSettings, scenario: Scenario, folder: Path, digest: str) -> Cast:
+    terms = [
+        # Rounded up to a hundred: the declared number is public, so it is not the exact one.
+        TenantTerms(name=tenant.name, declared_users=-(-tenant.num_users // 100) * 100, is_helper=place < 2)
+        for place, tenant in enumerate(scenario.tenants)
+    ]
+    # Room for both jobs, and in each for one attempt that has to be repeated.
+    budgets = Budgets(epsilon=3 * settings.epsilon, delta=settings.delta, max_epsilon_per_job=2 * settings.epsilon)
+    return make_cast(
+        folder,
+        terms,
+        scenario.catalogue,
+        budgets=budgets,
+        app_digests=(digest,),
+        min_users=settings.min_users,
+        now=int(time.time()),
+    )
+
+
+def _import_histories(scenario: Scenario, cast: Cast) -> None:
+    for tenant in scenario.tenants:
+        path = cast.homes[tenant.name].parent / f"{tenant.name}.csv.gz"
+        write_history_file(scenario, tenant, path)
+        home = ClientHome.open(cast.homes[tenant.name])
+        import_source(home.store, home.catalogue, str(path))
+
+
+def _federation(cast: Cast, port: int) -> Federation:
+    tenants = tuple(Tenant(name=name, home=home) for name, home in cast.homes.items())
+    return Federation(
+        FederationSettings(folder=cast.folder / "flower", project=REPOSITORY, tenants=tenants, durable=False, port=port)
+    )
+
+
+def _train(
+    trainer: Trainer, scenario: Scenario, cast: Cast, settings: DemoSettings, tell: "Narrator", *, label: str
+) -> Models:
+    models: Models = {}
+    jobs: list[tuple[Any, str, tuple[ModelSettings, ...]]] = [
+        (settings.cooccurrence, "cooccurrence", settings.models),
+        (settings.recon, "recon", settings.recon_models),
+    ]
+    for recipe, name, published in jobs:
+        plan = demo_plan(recipe, f"{name}{label}", scenario, cast, settings)
+        with tell.job(plan) as on_event:
+            found = train(trainer, plan, published, cast, on_event)
+        models |= {name: [model] for name, model in found.items()}
+    return models
+
+
+def _show_recommendations(console: Console, scenario: Scenario, cast: Cast, settings: DemoSettings) -> None:
+    """A learner of each institution asks its own client, which ranks with the model that it verified."""
+    shelf = cast.registry / settings.models[0].name
+    version = (shelf / "latest").read_text(encoding="ascii").strip()
+    for tenant in scenario.tenants:
+        home = ClientHome.open(cast.homes[tenant.name])
+        install_model(home, shelf / version)
+        user = tenant.user_ids[int(np.argmax(scenario.training_rows(tenant).lengths == 8))]
+        history = home.store.history(user, home.catalogue)
+        titles = [home.catalogue.items[item].title for item in history[-3:]]
+        console.print(f"\n[bold]{user}[/bold], lately: {'; '.join(titles)}")
+        for place, line in enumerate(suggest(home, user, 5), start=1):
+            console.print(f"  {place}. {line.title}  [dim]{line.reason}[/dim]")
+
+
+def _scoreboard(scenario: Scenario, settings: DemoSettings, models: Models, tell: "Narrator") -> Scoreboard:
+    tell("Measuring every model and every reference on each learner's last item, over the whole catalogue")
+    references = list(reference_rows(scenario, settings))
+    labels = {
+        "market-weights": "federated cooccurrence, weights",
+        "market-factors": "federated cooccurrence, factors",
+        "market-recon": "federated recon",
+    }
+    federated = [federated_row(label, models[name], scenario) for name, label in labels.items()]
+    tenants = []
+    for tenant in scenario.tenants:
+        own = tenant_cases(scenario, tenant)
+        there = federated_row(f"federated, learners of {tenant.name}", models["market-weights"], scenario, own)
+        alone = alone_row(scenario, tenant, settings)
+        tenants.append(TenantComparison(tenant=tenant.name, num_users=tenant.num_users, alone=alone, federated=there))
+    rows: list[Row] = [*references[:3], *(entry.alone for entry in tenants), *federated, *references[3:]]
+    return Scoreboard(rows=tuple(rows), tenants=tuple(tenants))
+
+
+def _report(scoreboard: Scoreboard, settings: DemoSettings, *, in_process: bool, seconds: float) -> dict[str, Any]:
+    return {
+        "format": "zhiyin-demo-1",
+        "rows": [row.to_json() for row in scoreboard.rows],
+        "tenants": [
+            {
+                "tenant": entry.tenant,
+                "users": entry.num_users,
+                "alone": entry.alone.to_json(),
+                "federated": entry.federated.to_json(),
+            }
+            for entry in scoreboard.tenants
+        ],
+        "protocol": "leave-last-out, full ranking, ties averaged; alone rows rank the tenant's own learners",
+        "unit": "user with their whole history",
+        "adjacency": "add or remove one user",
+        "deployed": not in_process,
+        "seed": settings.seed,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _fresh_folder(out: Path) -> Path:
+    """An empty folder for this run; one of an earlier run is replaced, anything else is left alone."""
+    folder = out.absolute()
+    if folder.exists():
+        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).is_file()):
+            raise BadSetting(f"{out}: it exists and is not of an earlier demo; name another folder with --out")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+    return folder
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends the demonstration as Ctrl-C does: through every `finally`, so no process stays behind."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        # Flower's own threads may hold the terminal's cursor hidden after an interrupt.
+        os.write(1, b"\x1b[?25h") if os.isatty(1) else None

@@ -1,0 +1,278 @@
+"""A second, plain implementation of the formats, from their description and not from the product's code.
+
+`python -m tests.golden.secagg_reference` prints secagg_vectors.json. It shares the primitives of `cryptography` with
+the product, which the published vectors in the same file pin down, and nothing else.
+"""
+
+import hashlib
+import hmac
+import json
+import struct
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+
+def hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    extracted = hmac.digest(salt or bytes(32), secret, "sha256")
+    return hmac.digest(extracted, info + b"\1", "sha256")
+
+
+def joined(*fields: bytes) -> bytes:
+    return b"".join(struct.pack(">Q", len(field)) + field for field in fields)
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def context(fields: dict[str, Any]) -> bytes:
+    numbers = [struct.pack(">Q", fields[name]) for name in ("step", "attempt", "num_coordinates", "bits")]
+    inputs, roster = bytes.fromhex(fields["inputs_digest"]), bytes.fromhex(fields["roster_digest"])
+    plan, job = bytes.fromhex(fields["plan_digest"]), fields["job_id"].encode()
+    return sha256(joined(b"zhiyin/context/1", plan, job, *numbers, inputs, roster))
+
+
+def stream(seed: bytes, ctx: bytes, size: int) -> bytes:
+    key = hkdf(seed, ctx, b"zhiyin/mask/1")
+    return Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor().update(bytes(size))
+
+
+def mask(seed: bytes, ctx: bytes, bits: int, size: int) -> list[int]:
+    width = {16: 2, 24: 4, 32: 4, 64: 8}[bits]
+    raw = stream(seed, ctx, width * size)
+    return [int.from_bytes(raw[i : i + width], "little") % 2**bits for i in range(0, len(raw), width)]
+
+
+def packed(values: list[int], bits: int) -> bytes:
+    return b"".join((value % 2**bits).to_bytes(bits // 8, "little") for value in values)
+
+
+def seal(public: bytes, secret: bytes, associated: bytes, ephemeral: bytes) -> bytes:
+    own = X25519PrivateKey.from_private_bytes(ephemeral)
+    own_public = own.public_key().public_bytes_raw()
+    agreed = own.exchange(X25519PublicKey.from_public_bytes(public))
+    key = hkdf(agreed, b"", b"zhiyin/seal/1" + own_public + public)
+    return own_public + ChaCha20Poly1305(key).encrypt(bytes(12), secret, associated)
+
+
+def frame(kind: int, header: dict[str, Any], sections: dict[str, bytes]) -> bytes:
+    raw = canonical(header)
+    parts = b"".join(
+        bytes([len(name)]) + name.encode() + struct.pack(">Q", len(data)) + data
+        for name, data in sorted(sections.items())
+    )
+    return b"ZHIY" + struct.pack(">BBI", 1, kind, len(raw)) + raw + struct.pack(">H", len(sections)) + parts
+
+
+FIELDS = {
+    "plan_digest": "11" * 32,
+    "job_id": "autumn-1",
+    "step": 1,
+    "attempt": 2,
+    "num_coordinates": 5,
+    "bits": 24,
+    "inputs_digest": "22" * 32,
+    "roster_digest": "33" * 32,
+}
+VALUES = {"amber": [1, -1, 0, 8_388_607, -8_388_608], "birch": [5, 6, 7, -8, 9]}
+HELPERS = ("north", "south")
+
+
+def private(what: str, name: str) -> bytes:
+    return sha256(f"{what} {name}".encode())
+
+
+def sealing_public(name: str) -> bytes:
+    return X25519PrivateKey.from_private_bytes(private("seal", name)).public_key().public_bytes_raw()
+
+
+def contribution(client: str, ctx: bytes) -> dict[str, Any]:
+    values, seals = list(VALUES[client]), []
+    draws = []
+    for helper in HELPERS:
+        seed, ephemeral = private(f"seed {client}", helper), private(f"ephemeral {client}", helper)
+        draws += [seed, ephemeral]
+        values = [value - term for value, term in zip(values, mask(seed, ctx, 24, 5), strict=True)]
+        associated = joined(b"zhiyin/seal-to/1", ctx, client.encode(), helper.encode())
+        seals.append((helper, seal(sealing_public(helper), seed, associated, ephemeral)))
+    masked = packed(values, 24)
+    parts = [part for helper, sealed in seals for part in (helper.encode(), sealed)]
+    message = joined(b"zhiyin/contribution/1", ctx, client.encode(), struct.pack(">Q", 40), sha256(masked), *parts)
+    signature = Ed25519PrivateKey.from_private_bytes(private("sign", client)).sign(message)
+    header = {
+        "client": client,
+        "ctx": ctx.hex(),
+        "declared_users": 40,
+        "seals": [{"helper": helper, "seal": sealed.hex()} for helper, sealed in seals],
+        "signature": signature.hex(),
+    }
+    return {
+        "client": client,
+        "declared_users": 40,
+        "values": VALUES[client],
+        "random": b"".join(draws).hex(),
+        "masked": masked.hex(),
+        "signature": signature.hex(),
+        "frame": frame(2, header, {"masked": masked}).hex(),
+    }
+
+
+def answer(helper: str, ctx: bytes, made: list[dict[str, Any]]) -> dict[str, Any]:
+    total = [0] * 5
+    for client in VALUES:
+        seed = private(f"seed {client}", helper)
+        total = [value + term for value, term in zip(total, mask(seed, ctx, 24, 5), strict=True)]
+    mask_sum = packed(total, 24)
+    parts = [part for each in made for part in cohort_part(each)]
+    cohort = sha256(joined(b"zhiyin/cohort/1", *parts))
+    message = joined(b"zhiyin/answer/1", ctx, helper.encode(), cohort, sha256(mask_sum))
+    signature = Ed25519PrivateKey.from_private_bytes(private("sign", helper)).sign(message)
+    header = {"helper": helper, "ctx": ctx.hex(), "cohort": cohort.hex(), "signature": signature.hex()}
+    return {"helper": helper, "mask_sum": mask_sum.hex(), "frame": frame(4, header, {"mask_sum": mask_sum}).hex()}
+
+
+def cohort_part(made: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
+    return made["client"].encode(), sha256(bytes.fromhex(made["masked"])), bytes.fromhex(made["signature"])
+
+
+def bad_frames(good: bytes) -> list[dict[str, str]]:
+    refusal = {"party": "amber", "error": "E", "message": "m"}
+    raw = canonical(refusal)
+
+    def by_hand(header: bytes, start: bytes = b"ZHIY\1\5", rest: bytes = b"\0\0") -> bytes:
+        return start + struct.pack(">I", len(header)) + header + rest
+
+    cases = {
+        "another magic": b"ZHIX" + good[4:],
+        "another version": good[:4] + b"\2" + good[5:],
+        "an unknown kind": good[:5] + b"\6" + good[6:],
+        "cut": good[:-1],
+        "a byte too many": good + b"\0",
+        "white space in the header": by_hand(b" " + raw),
+        "keys out of order": by_hand(b'{"party":"amber","error":"E","message":"m"}'),
+        "a key twice": by_hand(b'{"error":"E","error":"E","message":"m","party":"amber"}'),
+        "NaN": by_hand(b'{"error":"E","message":NaN,"party":"amber"}'),
+        "a section too many": by_hand(raw, rest=b"\0\1\1a" + bytes(8)),
+        "a section longer than the frame": by_hand(raw, rest=b"\0\1\1a" + b"\xff" * 8),
+        "a field missing": by_hand(b'{"error":"E","message":"m"}'),
+        "a name that is none": by_hand(canonical({**refusal, "party": "../x"})),
+    }
+    return [{"why": why, "frame": data.hex()} for why, data in cases.items()]
+
+
+def roster() -> dict[str, Any]:
+    entries = [
+        {
+            "name": name,
+            "signing_key": Ed25519PrivateKey.from_private_bytes(private("sign", name))
+            .public_key()
+            .public_bytes_raw()
+            .hex(),
+            "sealing_key": sealing_public(name).hex() if name in HELPERS else "",
+            "roles": ["helper"] if name in HELPERS else ["tenant"],
+            "not_before": 0,
+            "not_after": 2000,
+        }
+        for name in (*VALUES, *HELPERS)
+    ]
+    body = canonical({"format": "zhiyin-roster-1", "issued_at": 10, "expires_at": 1000, "entries": entries})
+    issuer = Ed25519PrivateKey.from_private_bytes(private("sign", "issuer"))
+    signed = issuer.sign(b"zhiyin/roster/1\0" + body) + body
+    moved = issuer.sign(body) + body
+    return {
+        "issuer": issuer.public_key().public_bytes_raw().hex(),
+        "signed": signed.hex(),
+        "digest": sha256(body).hex(),
+        "bad": [
+            {"why": "signed without the label", "signed": moved.hex(), "now": 500, "error": "BadSignature"},
+            {"why": "a changed byte", "signed": (signed[:-1] + b" ").hex(), "now": 500, "error": "BadSignature"},
+            {"why": "not yet valid", "signed": signed.hex(), "now": 9, "error": "ExpiredKey"},
+            {"why": "expired", "signed": signed.hex(), "now": 1000, "error": "ExpiredKey"},
+        ],
+    }
+
+
+def seals() -> dict[str, Any]:
+    secret, associated, ephemeral = bytes(range(32)), b"for this round", private("ephemeral", "golden")
+    good = seal(sealing_public("north"), secret, associated, ephemeral)
+    flipped = {
+        f"byte {at} flipped": good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in (0, 31, 32, 63, 64, 79)
+    }
+    bad = {**flipped, "short": good[:-1], "long": good + b"\0", "a point of low order": bytes(32) + good[32:]}
+    return {
+        "private_key": private("seal", "north").hex(),
+        "ephemeral": ephemeral.hex(),
+        "secret": secret.hex(),
+        "associated": associated.hex(),
+        "seal": good.hex(),
+        "bad": [{"why": why, "seal": data.hex(), "associated": associated.hex()} for why, data in bad.items()]
+        + [{"why": "other associated data", "seal": good.hex(), "associated": b"for another".hex()}],
+    }
+
+
+PUBLISHED = {
+    "RFC 7748 6.1": {
+        "private": "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
+        "public": "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a",
+        "shared": "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742",
+    },
+    "RFC 8032 7.1 test 1": {
+        "private": "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+        "message": "",
+        "signature": "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46b"
+        "d25bf5f0595bbe24655141438e7a100b",
+    },
+    "RFC 8439 2.8.2": {
+        "key": bytes(range(0x80, 0xA0)).hex(),
+        "nonce": "070000004041424344454647",
+        "associated": "50515253c0c1c2c3c4c5c6c7",
+        "plaintext": b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, "
+        b"sunscreen would be it.".hex(),
+        "ciphertext_start": "d31a8d34648e60db7b86afbc53ef7ec2",
+        "tag": "1ae10b594f09e26a7e902ecbd0600691",
+    },
+    "RFC 5869 A.1": {
+        "secret": "0b" * 22,
+        "salt": "000102030405060708090a0b0c",
+        "info": "f0f1f2f3f4f5f6f7f8f9",
+        "output": "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
+    },
+    "NIST SP 800-38A F.5.5": {
+        "key": "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+        "counter": "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff",
+        "plaintext": "6bc1bee22e409f96e93d7e117393172a",
+        "ciphertext": "601ec313775789a5b7a7f504bbf3d228",
+    },
+}
+
+
+def vectors() -> dict[str, Any]:
+    ctx = context(FIELDS)
+    made = [contribution(client, ctx) for client in VALUES]
+    seed = bytes(range(32))
+    return {
+        "published": PUBLISHED,
+        "context": {"fields": FIELDS, "ctx": ctx.hex()},
+        "masks": [
+            {"seed": seed.hex(), "ctx": ctx.hex(), "bits": bits, "mask": mask(seed, ctx, bits, 5)}
+            for bits in (16, 24, 32, 64)
+        ],
+        "seal": seals(),
+        "contributions": made,
+        "answers": [answer(helper, ctx, made) for helper in HELPERS],
+        "sum": [(sum(column) + 2**23) % 2**24 - 2**23 for column in zip(*VALUES.values(), strict=True)],
+        "roster": roster(),
+        "bad_frames": bad_frames(bytes.fromhex(made[0]["frame"])),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(vectors(), indent=1))

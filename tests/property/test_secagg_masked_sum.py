@@ -1,0 +1,144 @@
+"""Masks cancel exactly: in every ring, for every length, whoever drops out, with the helpers' noise and no more."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from shared.errors import CapacityExceeded, MalformedMessage
+from shared.secagg import ring
+from shared.secagg.discrete_gaussian import sample
+from shared.secagg.prg import Keystream, MaskSeed, add_keystreams, subtract_keystreams
+from tests.secagg_cast import HELPERS, TENANTS, Round, random_bytes
+
+BITS = st.sampled_from(ring.WIDTHS)
+# Lengths around the block of the mask engine (64 KiB) and odd ones.
+LENGTHS = st.one_of(st.integers(1, 70), st.sampled_from([8191, 8192, 8193, 16383, 16385, 32767, 32769, 65537]))
+
+
+def signed(bits: int) -> st.SearchStrategy[int]:
+    return st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+@given(data=st.data(), bits=BITS, size=LENGTHS, seed=st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_the_opened_sum_is_the_plain_sum_whoever_dropped_out(data: Any, bits: int, size: int, seed: int) -> None:
+    active = data.draw(st.sets(st.sampled_from(TENANTS), min_size=2).map(sorted))
+    rng = np.random.default_rng(seed)
+    # Any values: the ring's sum is the plain sum modulo 2^b, and equal to it when that lies in the signed range.
+    third = 2 ** (bits - 1) // 3
+    values = {name: rng.integers(-third, third, size) for name in TENANTS}
+    the_round = Round(num_coordinates=size, bits=bits, seed=seed)
+    contributions = [the_round.contribution(name, values[name]) for name in TENANTS]
+    kept = [each for each in contributions if each.client in active]
+    opened = the_round.open(kept, the_round.answers(kept))
+    assert np.array_equal(opened, sum(values[name] for name in active))
+
+
+@given(data=st.data(), bits=BITS)
+@settings(max_examples=40, deadline=None)
+def test_a_sum_wraps_as_the_ring_does_at_the_very_edges(data: Any, bits: int) -> None:
+    rows = [data.draw(arrays(np.int64, 3, elements=signed(bits))) for _ in TENANTS]
+    the_round = Round(num_coordinates=3, bits=bits)
+    contributions = [the_round.contribution(name, row) for name, row in zip(TENANTS, rows, strict=True)]
+    opened = the_round.open(contributions, the_round.answers(contributions))
+    half = 2 ** (bits - 1)
+    assert opened.tolist() == [(sum(map(int, column)) + half) % (2 * half) - half for column in np.transpose(rows)]
+
+
+def test_the_order_of_contributions_and_answers_does_not_matter() -> None:
+    the_round = Round()
+    contributions = the_round.contributions()
+    answers = the_round.answers(contributions)
+    assert np.array_equal(the_round.open(contributions, answers), the_round.open(contributions[::-1], answers[::-1]))
+
+
+@pytest.mark.parametrize("bits", [24, 32, 64])
+def test_the_opened_sum_holds_exactly_the_noise_of_both_helpers(bits: int) -> None:
+    the_round = Round(num_coordinates=1_001, bits=bits)
+    contributions = the_round.contributions()
+    answers = the_round.answers(contributions, noise_std=500)
+    clean = the_round.open(contributions, the_round.answers(contributions))
+    noise = sample(500, 1_001, random_bytes(the_round.seed + 1_000_000))
+    assert np.array_equal(the_round.open(contributions, answers) - clean, len(HELPERS) * noise)
+    assert noise.std() == pytest.approx(500, rel=0.1)
+
+
+def test_noise_of_two_helpers_with_their_own_randomness_adds_up_in_variance() -> None:
+    the_round = Round(num_coordinates=20_000)
+    contributions = the_round.contributions()
+    headers = [each.header() for each in contributions]
+    noisy = [
+        the_round.answer(helper, headers, noise_std=100, random_bytes=random_bytes(seed))
+        for seed, helper in enumerate(HELPERS)
+    ]
+    noise = the_round.open(contributions, noisy) - the_round.open(contributions, the_round.answers(contributions))
+    assert noise.std() == pytest.approx(100 * 2**0.5, rel=0.03)
+
+
+# --- the ring and the mask engine alone ---
+
+
+@given(data=st.data(), bits=BITS, size=st.integers(0, 50))
+def test_packing_a_ring_vector_gives_it_back(data: Any, bits: int, size: int) -> None:
+    values = data.draw(arrays(np.int64, size, elements=signed(bits)))
+    packed = ring.pack(ring.encode(values, bits), bits)
+    assert len(packed) == ring.size_bytes(bits, size)
+    assert packed == b"".join((int(value) % 2**bits).to_bytes(bits // 8, "little") for value in values)
+    again = ring.unpack(packed, bits, size)
+    assert np.array_equal(ring.decode(again, bits), values)
+
+
+@given(values=arrays(np.int64, 4), bits=BITS)
+def test_reducing_is_the_integer_modulo_the_ring(values: NDArray[np.int64], bits: int) -> None:
+    half = 2 ** (bits - 1)
+    expected = [(int(value) + half) % (2 * half) - half for value in values]
+    assert ring.decode(ring.reduce(values, bits), bits).tolist() == expected
+    if expected != values.tolist():
+        with pytest.raises(CapacityExceeded):
+            ring.encode(values, bits)
+
+
+@pytest.mark.parametrize("bits", ring.WIDTHS)
+@pytest.mark.parametrize("wrong", [-1, 1])
+def test_unpacking_another_length_is_refused(bits: int, wrong: int) -> None:
+    with pytest.raises(MalformedMessage):
+        ring.unpack(bytes(ring.size_bytes(bits, 5) + wrong), bits, 5)
+
+
+@given(
+    bits=BITS,
+    size=LENGTHS,
+    keys=st.lists(st.binary(min_size=32, max_size=32), max_size=4),
+    start=st.integers(0, 2**15),
+)
+@settings(max_examples=60, deadline=None)
+def test_adding_and_subtracting_streams_cancel_and_the_streams_are_the_keys(
+    bits: int, size: int, keys: list[bytes], start: int
+) -> None:
+    kind = ring.computing_type(bits)
+    buffer = ring.zeros(bits, size) + kind.type(start)
+    before = buffer.copy()
+    add_keystreams(buffer, keys)
+    expected = before.copy()
+    for key in keys:
+        expected += np.frombuffer(Keystream(key).read(buffer.nbytes), dtype=kind)
+    assert np.array_equal(buffer, expected)
+    subtract_keystreams(buffer, keys)
+    assert np.array_equal(buffer, before)
+
+
+def test_a_keystream_read_in_parts_is_the_one_read_at_once() -> None:
+    parts = Keystream(bytes(32))
+    assert parts.read(5) + parts.read(0) + parts.read(100) == Keystream(bytes(32)).read(105)
+
+
+def test_one_seed_gives_unrelated_keys_in_two_contexts() -> None:
+    seed = MaskSeed(bytes(32))
+    assert seed.key(bytes(32)) != seed.key(bytes(31) + b"\1")
+    with pytest.raises(ValueError, match="32 bytes"):
+        MaskSeed(bytes(31))

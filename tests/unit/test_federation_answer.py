@@ -1,0 +1,217 @@
+"""What a client says to requests that it must not fulfil."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from client.answer import answer
+from shared.plan import plan_to_json
+from shared.roster import open_roster, sign_roster
+from shared.secagg.context import context
+from shared.secagg.topology_h import cohort_digest, verify_answer, verify_contribution
+from shared.wire import (
+    ContributionReply,
+    ContributionRequest,
+    Refusal,
+    UnmaskReply,
+    UnmaskRequest,
+    decode,
+    encode,
+    inputs_digest,
+)
+from tests.federation_cast import NUM_ITEMS, make_cast
+
+NOW = 1_800_000_000
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return make_cast(tmp_path_factory.mktemp("cast"), noise="helpers")
+
+
+@pytest.fixture
+def cast(original, tmp_path):
+    shutil.copytree(original.folder, tmp_path / "cast")
+    fields = {**vars(original), "folder": tmp_path / "cast"}
+    return type(original)(**{**fields, "homes": {name: tmp_path / "cast" / "homes" / name for name in original.homes}})
+
+
+def roster_of(cast):
+    return (cast.folder / "server" / "roster.bin").read_bytes()
+
+
+def request_of(cast, **changes):
+    fields = {
+        "plan_json": plan_to_json(cast.plan), "step": 0, "attempt": 0, "roster": roster_of(cast), "inputs": {},
+    }  # fmt: skip
+    return ContributionRequest(**{**fields, **changes})
+
+
+def ask(cast, name, request):
+    frame = request if isinstance(request, bytes) else encode(request)
+    return decode(answer(cast.home(name), frame, now=NOW, random_bytes=os.urandom))
+
+
+def headers_of(cast, names=("anna", "bert", "carl")):
+    return tuple(ask(cast, name, request_of(cast)).contribution.header() for name in names)
+
+
+def unmask_of(cast, headers, **changes):
+    fields = {
+        "plan_json": plan_to_json(cast.plan), "step": 0, "attempt": 0, "roster": roster_of(cast),
+        "inputs_digest": inputs_digest({}), "headers": headers,
+    }  # fmt: skip
+    return UnmaskRequest(**{**fields, **changes})
+
+
+def context_of(cast, roster):
+    return context(
+        plan_digest=cast.plan.digest, job_id="job-1", step=0, attempt=0, num_coordinates=NUM_ITEMS, bits=64,
+        inputs_digest=inputs_digest({}), roster_digest=roster.digest,
+    )  # fmt: skip
+
+
+def open_own(cast):
+    return open_roster(roster_of(cast), cast.home("anna").policy.issuer_public_key, NOW)
+
+
+def test_an_honest_request_is_answered_and_charged_once(cast):
+    reply = ask(cast, "anna", request_of(cast))
+    assert isinstance(reply, ContributionReply)
+    roster = open_own(cast)
+    verify_contribution(
+        reply.contribution, ctx=context_of(cast, roster), roster=roster, now=NOW, bits=64, num_coordinates=NUM_ITEMS
+    )
+    assert [(entry.step, entry.attempt) for entry in cast.home("anna").ledger.entries()] == [(0, 0)]
+
+
+def test_the_same_request_twice_is_refused_even_after_a_restart(cast):
+    ask(cast, "anna", request_of(cast))
+    again = ask(cast, "anna", request_of(cast))
+    assert again.error == "AlreadyAnswered"
+    assert len(cast.home("anna").ledger.entries()) == 1
+
+
+def test_a_helper_answers_one_context_once_even_after_a_restart(cast):
+    headers = headers_of(cast)
+    assert isinstance(ask(cast, "bert", unmask_of(cast, headers)), UnmaskReply)
+    for cohort in (headers, headers[:2]):
+        assert ask(cast, "bert", unmask_of(cast, cohort)).error == "AlreadyAnswered"
+
+
+def test_a_helpers_answer_verifies_and_carries_its_own_noise(cast):
+    headers, roster = headers_of(cast), open_own(cast)
+    found = ask(cast, "anna", unmask_of(cast, headers)).answer
+    verify_answer(
+        found, ctx=context_of(cast, roster), cohort=cohort_digest(headers), roster=roster, now=NOW, bits=64,
+        num_coordinates=NUM_ITEMS,
+    )  # fmt: skip
+
+
+def test_a_cohort_below_the_local_minimum_is_not_unmasked(cast):
+    headers = headers_of(cast)
+    assert ask(cast, "bert", unmask_of(cast, headers[:1])).error == "TooFewClients"
+    assert not any(entry.kind == "answer" for entry in cast.home("bert").ledger.entries())
+
+
+def test_declared_users_below_the_local_minimum_are_not_unmasked(cast):
+    headers = headers_of(cast)
+    forged = tuple(type(header)(**{**vars(header), "declared_users": 10_000}) for header in headers)
+    assert ask(cast, "bert", unmask_of(cast, forged)).error == "WrongContext"
+    forged = tuple(type(header)(**{**vars(header), "declared_users": 300}) for header in headers)
+    assert ask(cast, "bert", unmask_of(cast, forged)).error == "BadSignature"
+    forged = tuple(type(header)(**{**vars(header), "declared_users": 1}) for header in headers)
+    assert ask(cast, "bert", unmask_of(cast, forged)).error == "TooFewClients"
+
+
+def test_who_is_no_helper_unmasks_nothing(cast):
+    assert ask(cast, "carl", unmask_of(cast, headers_of(cast, ("anna", "bert")))).error == "UnknownKey"
+
+
+def test_headers_of_other_inputs_are_not_unmasked(cast):
+    other = inputs_digest({"head": np.arange(3, dtype=np.int32)})
+    assert ask(cast, "bert", unmask_of(cast, headers_of(cast), inputs_digest=other)).error == "BadSignature"
+
+
+def plan_json(cast, **changes):
+    return {**plan_to_json(cast.plan), **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"noise": "none"}, "PolicyViolation"),
+        ({"noise": "tenant"}, "PolicyViolation"),
+        ({"mu": 50.0}, "PolicyViolation"),
+        ({"min_users": 2}, "PolicyViolation"),
+        ({"catalogue_digest": "0" * 64}, "PolicyViolation"),
+        ({"helpers": ["anna", "carl"]}, "PolicyViolation"),
+        ({"helpers": ["anna"]}, "MalformedMessage"),
+        ({"bits": 7}, "MalformedMessage"),
+        ({"mu": float(2**60)}, "PolicyViolation"),
+    ],
+)
+def test_a_plan_outside_the_policy_is_refused_and_costs_nothing(cast, changes, error):
+    reply = ask(cast, "anna", request_of(cast, plan_json=plan_json(cast, **changes)))
+    assert isinstance(reply, Refusal)
+    assert (reply.party, reply.error) == ("anna", error)
+    assert cast.home("anna").ledger.entries() == ()
+
+
+def test_a_roster_of_another_issuer_is_refused(cast):
+    roster = open_own(cast)
+    forged = sign_roster(roster, Ed25519PrivateKey.generate())
+    assert ask(cast, "anna", request_of(cast, roster=forged)).error == "BadSignature"
+
+
+def test_a_roster_that_lists_another_key_for_this_party_is_refused(cast, original):
+    # Two homes exchanged by mistake: carl's keys under anna's name.
+    shutil.rmtree(cast.homes["anna"] / "keys")
+    shutil.copytree(cast.homes["carl"] / "keys", cast.homes["anna"] / "keys")
+    reply = ask(cast, "anna", request_of(cast))
+    assert (reply.error, "another signing key" in reply.message) == ("UnknownKey", True)
+
+
+@pytest.mark.parametrize("step", [2, 99])
+def test_a_step_that_the_plan_does_not_have_is_refused(cast, step):
+    assert ask(cast, "anna", request_of(cast, step=step)).error == "WrongContext"
+
+
+def test_inputs_that_the_step_does_not_take_are_refused_before_anything_is_charged(cast):
+    head = {"head": np.arange(8, dtype=np.int32)}
+    assert ask(cast, "anna", request_of(cast, inputs=head)).error == "MalformedMessage"
+    assert cast.home("anna").ledger.entries() == ()
+
+
+@pytest.mark.parametrize("frame", [b"", b"\x00" * 64, b"x" * 1000])
+def test_nonsense_is_refused(cast, frame):
+    assert ask(cast, "anna", frame).error == "MalformedMessage"
+
+
+def test_a_reply_sent_to_a_client_is_refused(cast):
+    assert ask(cast, "anna", Refusal(party="bert", error="X", message="-")).error == "MalformedMessage"
+
+
+def test_more_users_than_declared_are_refused_without_a_word_about_them(cast):
+    from client.durable_files import write_file
+    from client.home import POLICY_FILE
+    from client.policy_file import render_policy
+
+    home = cast.home("anna")
+    policy = type(home.policy)(**{**vars(home.policy), "declared_users": 19})
+    write_file(home.folder / POLICY_FILE, render_policy(policy).encode())
+    reply = ask(cast, "anna", request_of(cast))
+    assert reply == Refusal(
+        party="anna", error="ZhiyinError", message="the client could not answer; its own log says why"
+    )
+
+
+def test_every_answer_is_masked_anew(cast, tmp_path):
+    shutil.copytree(cast.homes["anna"], tmp_path / "copy")
+    first = ask(cast, "anna", request_of(cast)).contribution
+    twin = type(cast)(**{**vars(cast), "homes": {"anna": tmp_path / "copy"}})
+    second = ask(twin, "anna", request_of(cast)).contribution
+    assert first.masked != second.masked

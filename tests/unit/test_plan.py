@@ -1,0 +1,145 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.accounting import epsilon
+from shared.errors import BadSetting, MalformedMessage
+from shared.plan import (
+    CooccurrencePlan,
+    ReconPlan,
+    TrainingPlan,
+    make_plan,
+    mechanisms,
+    plan_from_json,
+    plan_to_json,
+    steps,
+)
+
+COOCCURRENCE = CooccurrencePlan(num_head_items=40, gamma=0.5, max_head_items_per_user=20)
+RECON = ReconPlan(
+    num_factors=8,
+    num_rounds=3,
+    num_head_items=40,
+    max_items_per_user=20,
+    ridge=1.0,
+    negative_weight=0.1,
+    learning_rate=1.0,
+    momentum=0.5,
+    init_seed=1,
+    init_std=0.1,
+    max_grad_norm=0.5,
+)
+
+
+def plan(**changes: Any) -> TrainingPlan:
+    fields: dict[str, Any] = {
+        "job_id": "autumn-1",
+        "recipe": COOCCURRENCE,
+        "catalogue_digest": "a" * 64,
+        "num_items": 100,
+        "noise": "helpers",
+        "epsilon": 1.0,
+        "delta": 1e-6,
+        "popularity_share": 0.1,
+        "min_tenants": 2,
+        "min_users": 100,
+        "max_users": 20_000,
+        "bits": 64,
+        "helpers": ("north", "south"),
+    }
+    return make_plan(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("recipe", [COOCCURRENCE, RECON])
+@pytest.mark.parametrize("target", [0.5, 1.0, 5.0])
+def test_the_noise_is_the_least_that_keeps_the_promise(recipe: CooccurrencePlan | ReconPlan, target: float) -> None:
+    made = plan(recipe=recipe, epsilon=target)
+    assert epsilon(mechanisms(made), made.delta) <= target
+    bolder = replace(made, mu=made.mu * 1.01)
+    assert epsilon(mechanisms(bolder), made.delta) > target
+
+
+def test_a_cooccurrence_plan_has_two_releases_and_recon_one_a_round() -> None:
+    assert [step.kind for step in steps(plan())] == ["popularity", "pairs"]
+    assert [step.kind for step in steps(plan(recipe=RECON))] == ["popularity"] + ["gradient"] * 3
+    assert steps(plan())[1].num_coordinates == 40 * 39 // 2
+    assert steps(plan(recipe=RECON))[1].num_coordinates == 100 * 8
+
+
+def test_without_noise_there_is_nothing_to_account() -> None:
+    assert mechanisms(plan(noise="none")) == ()
+
+
+def test_json_gives_back_the_same_plan_and_digest() -> None:
+    for made in (plan(), plan(recipe=RECON)):
+        again = plan_from_json(plan_to_json(made))
+        assert again == made
+        assert again.digest == made.digest
+
+
+def test_every_field_changes_the_digest() -> None:
+    made = plan()
+    changes: dict[str, Any] = {
+        "job_id": "autumn-2",
+        "recipe": RECON,
+        "catalogue_digest": "b" * 64,
+        "num_items": 101,
+        "noise": "tenant",
+        "mu": 9.0,
+        "epsilon": 2.0,
+        "delta": 1e-5,
+        "popularity_share": 0.2,
+        "min_tenants": 3,
+        "min_users": 101,
+        "max_users": 20_001,
+        "bits": 32,
+        "helpers": ("south", "north"),
+    }
+    assert set(changes) == set(TrainingPlan.__dataclass_fields__)
+    assert (
+        len({replace(made, **{name: value}).digest for name, value in changes.items()} | {made.digest})
+        == len(changes) + 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("bits", 20),
+        ("bits", True),
+        ("bits", 64.0),
+        ("epsilon", float("nan")),
+        ("epsilon", "1"),
+        ("noise", "off"),
+        ("helpers", ["one"]),
+        ("helpers", 3),
+        ("min_users", 0),
+        ("max_users", 10),
+        ("job_id", "../../etc"),
+        ("catalogue_digest", "zz"),
+        ("mu", -1),
+        ("delta", 1),
+        ("popularity_share", 1.0),
+        ("recipe", {"name": "magic"}),
+        ("recipe", None),
+        ("surprise", 1),
+        ("num_items", 2**60),
+        ("format", "x"),
+    ],
+)
+def test_a_bad_field_from_a_peer_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(MalformedMessage, match="plan"):
+        plan_from_json({**plan_to_json(plan()), field: value})
+
+
+def test_a_missing_field_from_a_peer_is_refused() -> None:
+    whole = plan_to_json(plan())
+    for field in whole:
+        with pytest.raises(MalformedMessage, match="plan"):
+            plan_from_json({name: value for name, value in whole.items() if name != field})
+
+
+def test_a_head_larger_than_the_catalogue_is_a_bad_setting() -> None:
+    with pytest.raises(BadSetting, match="num_head_items 40"):
+        plan(num_items=30)

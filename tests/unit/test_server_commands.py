@@ -1,0 +1,128 @@
+"""The operator's commands, from a key to a plan, each checked by reading back what it wrote."""
+
+import json
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
+
+from server.cli import server_app
+from shared.accounting import epsilon
+from shared.catalogue import catalogue_from_bytes
+from shared.errors import BadSetting, MalformedFile, UnknownKey, ZhiyinError
+from shared.plan import mechanisms, plan_from_json
+from shared.roster import open_roster
+
+RUNNER = CliRunner()
+KEYS = [Ed25519PrivateKey.generate().public_key().public_bytes_raw().hex() for _ in range(4)]
+MEMBERS = f"""
+[[members]]
+name = "north"
+signing_key = "{KEYS[0]}"
+sealing_key = "{KEYS[1]}"
+roles = ["tenant", "helper"]
+
+[[members]]
+name = "south"
+signing_key = "{KEYS[2]}"
+"""
+PLAN = """
+job_id = "autumn"
+noise = "helpers"
+epsilon = 1.0
+delta = 1e-6
+popularity_share = 0.1
+min_tenants = 2
+min_users = 100
+max_users = 1000
+bits = 64
+helpers = ["north", "east"]
+
+[recipe]
+name = "cooccurrence"
+num_head_items = 3
+gamma = 0.5
+max_head_items_per_user = 3
+"""
+
+
+def run(*arguments: object) -> str:
+    result = RUNNER.invoke(server_app, [str(argument) for argument in arguments], catch_exceptions=True)
+    if isinstance(result.exception, ZhiyinError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
+
+
+def catalogue_file(folder: Path) -> Path:
+    (folder / "items.csv").write_text(
+        "item,title,text\na,古琴,弹琴\nb,Piano,play\nc,乐理,知识\nd,Singing,voice\n", encoding="utf-8"
+    )
+    run("catalogue", folder / "items.csv", "--version", 2, "--out", folder / "catalogue.bin")
+    return folder / "catalogue.bin"
+
+
+def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    public = run("keygen", tmp_path / "issuer.key")
+    assert len(bytes.fromhex(public)) == 32
+    assert stat.S_IMODE((tmp_path / "issuer.key").stat().st_mode) == 0o600
+    with pytest.raises(BadSetting, match="exists already"):
+        run("keygen", tmp_path / "issuer.key")
+
+
+def test_a_signed_roster_opens_with_the_issuers_key_alone(tmp_path: Path) -> None:
+    public = bytes.fromhex(run("keygen", tmp_path / "issuer.key"))
+    (tmp_path / "members.toml").write_text(MEMBERS, encoding="utf-8")
+    run("roster", tmp_path / "members.toml", "--key", tmp_path / "issuer.key", "--out", tmp_path / "roster.bin")
+    signed = (tmp_path / "roster.bin").read_bytes()
+    now = int(time.time())
+    opened = open_roster(signed, public.hex(), now)
+    assert opened.member_as("north", "helper", now).sealing_key == KEYS[1]
+    with pytest.raises(UnknownKey):
+        opened.member_as("south", "helper", now)
+    with pytest.raises(ZhiyinError):
+        open_roster(signed, KEYS[3], now)
+
+
+def test_a_bad_list_of_members_names_its_file(tmp_path: Path) -> None:
+    run("keygen", tmp_path / "issuer.key")
+    (tmp_path / "members.toml").write_text("members = 3", encoding="utf-8")
+    with pytest.raises(BadSetting, match=r"members\.toml"):
+        run("roster", tmp_path / "members.toml", "--key", tmp_path / "issuer.key", "--out", tmp_path / "roster.bin")
+
+
+def test_a_catalogue_is_built_with_features_of_its_text(tmp_path: Path) -> None:
+    snapshot = catalogue_from_bytes(catalogue_file(tmp_path).read_bytes())
+    assert snapshot.version == 2
+    assert [item.title for item in snapshot.items] == ["古琴", "Piano", "乐理", "Singing"]
+    assert snapshot.features.any()
+
+
+def test_a_catalogue_without_an_item_column_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id,title\na,b\n", encoding="utf-8")
+    with pytest.raises(MalformedFile, match="column 'item' is missing"):
+        run("catalogue", tmp_path / "items.csv", "--version", 1, "--out", tmp_path / "catalogue.bin")
+
+
+def test_a_plan_states_what_its_noise_amounts_to(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN, encoding="utf-8")
+    run("plan", tmp_path / "plan.toml", "--catalogue", catalogue_file(tmp_path), "--out", tmp_path / "plan.json")
+    plan = plan_from_json(json.loads((tmp_path / "plan.json").read_bytes()))
+    assert 0.999 < epsilon(mechanisms(plan), plan.delta) <= plan.epsilon == 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("bits = 64", "bits = 20"), ('name = "cooccurrence"', 'name = "x"'), ("gamma = 0.5", "")]
+)
+def test_a_plan_that_cannot_be_made_names_its_file(tmp_path: Path, old: str, new: str) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.replace(old, new), encoding="utf-8")
+    with pytest.raises(BadSetting, match="plan"):
+        run("plan", tmp_path / "plan.toml", "--catalogue", catalogue_file(tmp_path), "--out", tmp_path / "plan.json")
+
+
+def test_releases_of_no_folder_are_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="no ledger of releases"):
+        run("releases", tmp_path / "nothing")
