@@ -6,7 +6,7 @@ from shared.plan import CooccurrencePlan, ReconPlan
 from shared.ranking import FoldIn
 from shared.recipes.readouts import FactorsSettings, WeightsSettings
 
-AGAINST = "the server and all other parties, if one helper is honest"
+AGAINST = "the server and the other tenants, while one of the helpers is honest; and everybody else"
 
 
 @dataclass(frozen=True, kw_only=True)

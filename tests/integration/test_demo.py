@@ -27,6 +27,11 @@ CONTROL_SEEDS = 16
 FEDERATED = ("federated cooccurrence, weights", "federated cooccurrence, factors")
 
 
+def heed_interrupts() -> None:
+    """A shell starts background jobs deaf to SIGINT, and children inherit that; a person's terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     return subprocess.Popen(
@@ -36,6 +41,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
 
 
