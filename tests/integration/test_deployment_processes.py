@@ -36,6 +36,11 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+def heed_interrupts() -> None:
+    """A shell starts background jobs deaf to SIGINT, and children inherit that; a person's terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def gone(pids: list[int]) -> bool:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
@@ -56,6 +61,7 @@ def parent(tmp_path: Path) -> Iterator[Parent]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=heed_interrupts,
         )
         parents.append(process)
         assert process.stdout is not None
