@@ -14,7 +14,7 @@ from shared.accounting import PrivacyStatement
 from shared.errors import BadSetting
 from shared.interactions import Interactions, concatenate
 from shared.metrics import hit_rate, ndcg
-from shared.plan import CooccurrencePlan, ReconPlan
+from shared.plan import ReconPlan
 from shared.ranking import FoldIn, RankingModel
 from shared.recipes.readouts import enough_signal
 from simulations.baselines import constant_scorer
@@ -127,10 +127,8 @@ def run(settings: RunSettings, progress: Progress = lambda _: None) -> Report:
     tuned = _tune(settings.recipe, setting.bench)
     clock.lap("tune")
     best = max(tuned, key=lambda choice: choice.validation_ndcg_at_10)
-    private = [_private_row(setting, choice, selected=choice is best, progress=progress) for choice in tuned]
+    rows, ranks = _private_rows(setting, tuned, best, progress)
     clock.lap("measure")
-    rows = [row for row, _ in private]
-    ranks = next(ranks for row, ranks in private if row.selected)
     rows.append(_dp_popularity_row(setting))
     tenant_table: list[dict[str, Any]] = []
     if settings.references:
@@ -171,32 +169,51 @@ def _tune(recipe: Recipe, bench: Bench) -> tuple[Tuned, ...]:
 
 def trained_model(tenants: Sequence[Interactions], tuned: Tuned, noise: Noise, seed: int) -> RankingModel:
     """Train with the tuned plan on these tenants and publish; all randomness from `seed`."""
-    noise = replace(noise, popularity_share=tuned.popularity_share)
+    return trained_models(tenants, (tuned,), noise, seed)[0]
+
+
+def trained_models(
+    tenants: Sequence[Interactions], choices: Sequence[Tuned], noise: Noise, seed: int
+) -> list[RankingModel]:
+    """One model for each choice, all read from the same release: the choices must share their plan."""
+    first = choices[0]
+    noise = replace(noise, popularity_share=first.popularity_share)
     rng = np.random.default_rng(seed)
-    if isinstance(tuned.plan, CooccurrencePlan):
-        assert tuned.readout is not None
-        if not enough_signal(sum(tenant.num_users for tenant in tenants), noise.mu):
-            # Public numbers tell before a round starts: no pairs are asked for, popularity gets the whole budget.
-            noise = replace(noise, popularity_share=1.0)
-            popularity = released_popularity(tenants, noise, rng)
-            return popularity_model(popularity, tuned.fold_in)
-        release = train_cooccurrence(tenants, tuned.plan, noise, rng)
-        return cooccurrence_model(release, tuned.readout, tuned.fold_in, mu=noise.mu)
-    return recon_model(train_recon(tenants, tuned.plan, noise, rng), tuned.fold_in)
+    if isinstance(first.plan, ReconPlan):
+        release = train_recon(tenants, first.plan, noise, rng)
+        return [recon_model(release, choice.fold_in) for choice in choices]
+    if not enough_signal(sum(tenant.num_users for tenant in tenants), noise.mu):
+        # Public numbers tell before a round starts: no pairs are asked for, popularity gets the whole budget.
+        popularity = released_popularity(tenants, replace(noise, popularity_share=1.0), rng)
+        return [popularity_model(popularity, choice.fold_in) for choice in choices]
+    sums = train_cooccurrence(tenants, first.plan, noise, rng)
+    return [
+        cooccurrence_model(sums, choice.readout, choice.fold_in, mu=noise.mu) for choice in choices if choice.readout
+    ]
 
 
-def _private_row(
-    setting: _Setting, tuned: Tuned, *, selected: bool, progress: Progress
-) -> tuple[Row, list[NDArray[np.float64]]]:
-    name = _readout_name(tuned)
+def _private_rows(
+    setting: _Setting, tuned: Sequence[Tuned], best: Tuned, progress: Progress
+) -> tuple[list[Row], list[NDArray[np.float64]]]:
+    """A row for each read-out, and the ranks of the one that validation preferred, one array a noise seed."""
     train = setting.train
-    ranks = []
+    ranks: list[list[NDArray[np.float64]]] = [[] for _ in tuned]
     for seed in range(setting.settings.num_seeds):
-        progress(f"{name}: noise seed {seed}")
-        model = trained_model(train, tuned, setting.bench.noise, seed)
-        ranks.append(rank_cases(model_scorer(model, setting.dataset.features), setting.split.test))
-    row = _row(setting, f"{setting.settings.recipe}, {name}", "private", ranks, readout=name, selected=selected)
-    return row, ranks
+        progress(f"measuring: noise seed {seed}")
+        for found, model in zip(ranks, trained_models(train, tuned, setting.bench.noise, seed), strict=True):
+            found.append(rank_cases(model_scorer(model, setting.dataset.features), setting.split.test))
+    rows = [
+        _row(
+            setting,
+            f"{setting.settings.recipe}, {_readout_name(choice)}",
+            "private",
+            found,
+            readout=_readout_name(choice),
+            selected=choice is best,
+        )
+        for choice, found in zip(tuned, ranks, strict=True)
+    ]
+    return rows, next(found for choice, found in zip(tuned, ranks, strict=True) if choice is best)
 
 
 def _dp_popularity_row(setting: _Setting) -> Row:
