@@ -1,5 +1,6 @@
 """`zhiyin sim`: experiments from the command line."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from server.durable_files import write_file
+from shared.errors import BadSetting
 from simulations.report import footer, html_report, table
 from simulations.run import RunSettings, run
 
@@ -72,12 +75,15 @@ def run_command(
         tuning_users=tuning_users,
         references=references,
     )
+    # Before the minutes that the run takes, not after them.
+    for target in (out, html):
+        _require_writable(target)
     with Console(stderr=True).status("starting") as status:
         report = run(settings, lambda text: status.update(text))
     if out is not None:
-        out.write_text(report.to_json() + "\n", encoding="utf-8")
+        write_file(out, (report.to_json() + "\n").encode())
     if html is not None:
-        html.write_text(html_report(report), encoding="utf-8")
+        write_file(html, html_report(report).encode())
     if as_json:
         sys.stdout.write(report.to_json() + "\n")
         return
@@ -85,3 +91,12 @@ def run_command(
     console.print(table(report))
     for line in footer(report):
         console.print(line, highlight=False)
+
+
+def _require_writable(target: Path | None) -> None:
+    if target is None:
+        return
+    if target.is_dir():
+        raise BadSetting(f"{target}: a folder; give the name of a file in it")
+    if not os.access(target.parent, os.W_OK):
+        raise BadSetting(f"{target.parent}: no folder that can be written to; make it or give another")

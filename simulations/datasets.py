@@ -2,16 +2,20 @@
 
 interactions: columns `user` and `item`; order from `order`, `position` or `timestamp`, the first that is there, else
 the sequence of rows; `split` with the value `test` where a test item is given; `rating` or `liked` for a threshold.
-items: column `item` and any of `title`, `categories`, `category`, `school`, `text`.
+items: column `item` and any of `title`, `categories`, `category`, `school`, `text`. The catalogue is every item of
+either file, whether or not a threshold leaves it an interaction: what a platform could recommend is what is ranked.
 """
 
 import csv
 import gzip
 import hashlib
+import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +24,10 @@ from shared.errors import MalformedFile, NoInteractions
 from shared.interactions import Interactions, from_events
 from shared.text_features import build_text_features
 
+if TYPE_CHECKING:
+    from _csv import Reader as _Reader
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _ROWS_AT_ONCE = 20_000
 ORDER_COLUMNS = ("order", "position", "timestamp")
 _TEXT_COLUMNS = ("title", "categories", "category", "school", "text")
@@ -31,6 +39,7 @@ class Dataset:
 
     targets: int64 (num_users,), the given test item or -1, kept out of `histories`; None when the folder gives no
     split.
+    num_repeats: rows of a user and item met before, merged into the last of them.
     features: float32 (num_items, d) from public text, d = 0 for none. sha256: of the interactions file.
     order_column: what put histories in order, "" for the sequence of rows.
     """
@@ -42,6 +51,7 @@ class Dataset:
     item_ids: tuple[str, ...]
     features: NDArray[np.float32]
     order_column: str
+    num_repeats: int
     sha256: str
 
 
@@ -57,12 +67,13 @@ def load_folder(
         raise MalformedFile(f"{folder}: no interactions.csv or interactions.csv.gz there")
     table = _Table.read(path)
     table.require("user", "item")
+    table.require_filled("user", "item")
     kept = _kept_rows(table, min_rating, liked)
     users, user_ids = _indexed(table.column("user")[kept])
     items_path = _existing(folder, "items")
-    items_table = _Table.read(items_path) if items_path else None
-    item_texts = _item_texts(items_table) if items_table else {}
-    items, item_ids = _indexed(table.column("item")[kept])
+    item_texts = _item_texts(_Table.read(items_path)) if items_path else {}
+    items, item_ids = _indexed(np.concatenate([table.column("item"), np.array(list(item_texts), dtype=object)]))
+    items = items[kept]
     order_column = next((name for name in ORDER_COLUMNS if name in table.header), "")
     order = _numbers(table, order_column, kept) if order_column else np.arange(len(kept), dtype=np.float64)
     is_test = np.zeros(len(kept), dtype=bool)
@@ -77,6 +88,9 @@ def load_folder(
         num_users=len(user_ids),
         num_items=len(item_ids),
     )
+    targets = None
+    if is_test.any():
+        targets = _given_targets(users[is_test], items[is_test], histories, table.lines[kept[is_test]], path.name)
     texts = [item_texts.get(item, "") for item in item_ids]
     features = (
         build_text_features(texts, num_features) if any(texts) else np.zeros((len(item_ids), 0), dtype=np.float32)
@@ -84,58 +98,96 @@ def load_folder(
     return Dataset(
         name=folder.resolve().name,
         histories=histories,
-        targets=_given_targets(users[is_test], items[is_test], len(user_ids), path) if is_test.any() else None,
+        targets=targets,
         user_ids=user_ids,
         item_ids=item_ids,
         features=features,
         order_column=order_column,
+        num_repeats=int(len(kept) - np.sum(is_test) - len(histories.items)),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
+    """A file's columns of text; lines: the line that each row ends on, for what is said about it."""
+
     path: Path
     header: tuple[str, ...]
     columns: tuple[NDArray[np.object_], ...]
+    lines: NDArray[np.int64]
 
     @classmethod
     def read(cls, path: Path) -> "_Table":
         opened = gzip.open if path.suffix == ".gz" else open
         try:
-            with opened(path, "rt", encoding="utf-8-sig", newline="") as lines:
-                reader = csv.reader(lines)
+            with opened(path, "rt", encoding="utf-8-sig", newline="") as text:
+                reader = csv.reader(text, strict=True)
                 header = tuple(name.strip() for name in next(reader, []))
                 blocks = list(_blocks(path.name, reader, len(header)))
-        except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile) as error:
-            raise MalformedFile(f"{path.name}: not a readable UTF-8 CSV file: {error}") from error
+        except UnicodeDecodeError:
+            raise MalformedFile(
+                f"{path.name} line {_first_undecodable(path)}: not UTF-8; save the file in that encoding"
+            ) from None
+        except csv.Error as error:
+            raise MalformedFile(f"{path.name} line {reader.line_num}: not readable as CSV: {error}") from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise MalformedFile(f"{path.name}: a damaged gzip file: {error}") from error
         if not blocks:
             raise MalformedFile(f"{path.name}: a header and at least one row are needed")
-        return cls(
-            path=path, header=header, columns=tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
-        )
+        lines, *columns = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        return cls(path=path, header=header, columns=tuple(columns), lines=lines)
 
     def require(self, *names: str) -> None:
         for name in names:
             if name not in self.header:
                 raise MalformedFile(f"{self.path.name}: column {name!r} is missing; it has {', '.join(self.header)}")
+            if self.header.count(name) > 1:
+                raise MalformedFile(f"{self.path.name}: two columns are called {name!r}; rename one")
+
+    def require_filled(self, *names: str) -> None:
+        for name in names:
+            column = self.column(name)
+            if any(not value.strip() for value in set(column)):
+                row = next(row for row, value in enumerate(column) if not value.strip())
+                raise MalformedFile(f"{self.path.name} line {self.lines[row]}: {name} is blank")
 
     def column(self, name: str) -> NDArray[np.object_]:
         return self.columns[self.header.index(name)]
 
 
-def _blocks(name: str, reader: Iterator[list[str]], width: int) -> Iterator[tuple[NDArray[np.object_], ...]]:
+def _blocks(name: str, reader: "_Reader", width: int) -> Iterator[tuple[NDArray[Any], ...]]:
     # Columns of some rows at a time: a million small lists at once would cost more memory and time than the file.
-    line = 1
+    before = reader.line_num
     while rows := list(islice(reader, _ROWS_AT_ONCE)):
-        while rows and not rows[-1]:  # blank lines at the end are harmless
-            rows.pop()
-        for place, row in enumerate(rows if set(map(len, rows)) - {width} else (), start=line + 1):
-            if len(row) != width:
-                raise MalformedFile(f"{name} line {place}: {len(row)} fields, the header has {width}")
-        line += len(rows)
+        lines = _ends(rows, before, reader.line_num)
+        before = reader.line_num
+        if set(map(len, rows)) != {width}:
+            for line, row in zip(lines, rows, strict=True):
+                if len(row) not in (0, width):
+                    raise MalformedFile(f"{name} line {line}: {len(row)} fields, the header has {width}")
+            filled = np.array([bool(row) for row in rows])  # blank lines are harmless
+            lines, rows = lines[filled], [row for row in rows if row]
         if rows:
-            yield tuple(np.array(column, dtype=object) for column in zip(*rows, strict=True))
+            yield (lines, *(np.array(column, dtype=object) for column in zip(*rows, strict=True)))
+
+
+def _ends(rows: list[list[str]], before: int, after: int) -> NDArray[np.int64]:
+    if after - before == len(rows):
+        return np.arange(before + 1, after + 1, dtype=np.int64)
+    # A quoted field may run over lines.
+    return before + np.cumsum([1 + sum(len(_LINE_END.findall(field)) for field in row) for row in rows])
+
+
+def _first_undecodable(path: Path) -> int:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 0
 
 
 def _existing(folder: Path, stem: str) -> Path | None:
@@ -149,10 +201,10 @@ def _kept_rows(table: _Table, min_rating: float | None, liked: bool) -> NDArray[
         rows = rows[[value.strip() == "1" for value in table.column("liked")]]
     if min_rating is not None:
         table.require("rating")
-        if any(value.strip() == "" for value in table.column("rating")[rows]):
-            raise MalformedFile(
-                f"{table.path.name}: some ratings are blank; use --liked where the file has that column"
-            )
+        try:
+            table.require_filled("rating")
+        except MalformedFile as error:
+            raise MalformedFile(f"{error}; use --liked where the file has that column") from None
         rows = rows[_numbers(table, "rating", rows) >= min_rating]
     return rows
 
@@ -160,10 +212,16 @@ def _kept_rows(table: _Table, min_rating: float | None, liked: bool) -> NDArray[
 def _numbers(table: _Table, name: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     column = table.column(name)[rows]
     try:
-        return column.astype(np.float64)
+        numbers = column.astype(np.float64)
     except ValueError:
-        line, value = next((row + 2, text) for row, text in zip(rows, column, strict=True) if not _is_number(text))
-        raise MalformedFile(f"{table.path.name} line {line}: {name} must be a number, got {value!r}") from None
+        bad = next(place for place, text in enumerate(column) if not _is_number(text))
+    else:
+        if np.all(np.isfinite(numbers)):
+            return numbers
+        bad = int(np.flatnonzero(~np.isfinite(numbers))[0])
+    raise MalformedFile(
+        f"{table.path.name} line {table.lines[rows[bad]]}: {name} must be a finite number, got {column[bad]!r:.60}"
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -181,13 +239,22 @@ def _indexed(names: NDArray[np.object_]) -> tuple[NDArray[np.int64], tuple[str, 
 
 def _item_texts(table: _Table) -> dict[str, str]:
     table.require("item")
+    table.require_filled("item")
     present = [table.column(name) for name in _TEXT_COLUMNS if name in table.header]
     return {item: " \n ".join(parts) for item, *parts in zip(table.column("item"), *present, strict=True)}
 
 
-def _given_targets(users: NDArray[np.int64], items: NDArray[np.int64], num_users: int, path: Path) -> NDArray[np.int64]:
-    targets = np.full(num_users, -1, dtype=np.int64)
-    if len(np.unique(users)) != len(users):
-        raise MalformedFile(f"{path.name}: more than one row of a user has split = test; one item a user is expected")
+def _given_targets(
+    users: NDArray[np.int64], items: NDArray[np.int64], histories: Interactions, lines: NDArray[np.int64], name: str
+) -> NDArray[np.int64]:
+    first = np.unique(users, return_index=True)[1]
+    if len(first) != len(users):
+        line = lines[np.setdiff1d(np.arange(len(users)), first)[0]]
+        raise MalformedFile(f"{name} line {line}: a second row of a user has split = test; one item a user is expected")
+    # A test item that is also in the history could never be ranked among the unseen ones.
+    seen = np.isin(users * histories.num_items + items, histories.rows() * histories.num_items + histories.items)
+    if seen.any():
+        raise MalformedFile(f"{name} line {lines[seen][0]}: the test item is in the user's training rows too")
+    targets = np.full(histories.num_users, -1, dtype=np.int64)
     targets[users] = items
     return targets

@@ -63,9 +63,9 @@ def leave_last_out(dataset: Dataset) -> Split:
     tuning_train, validation_targets = without_last(train)
     return Split(
         train=train,
-        test=_cases(train, test_targets),
+        test=_cases(train, test_targets, "test item and one item before it"),
         tuning_train=tuning_train,
-        validation=_cases(tuning_train, validation_targets),
+        validation=_cases(tuning_train, validation_targets, "validation item, the test item and one item before them"),
     )
 
 
@@ -146,10 +146,10 @@ def chance(cases: Cases, k: int = 10) -> Figures:
     return Figures(hr_at_10=float(np.mean(places / unseen)), ndcg_at_10=float(np.mean(gains[places] / unseen)))
 
 
-def _cases(history: Interactions, targets: NDArray[np.int64]) -> Cases:
+def _cases(history: Interactions, targets: NDArray[np.int64], needed: str) -> Cases:
     users = np.flatnonzero((targets >= 0) & (history.lengths > 0))
     if len(users) == 0:
-        raise NoInteractions("no user has a history and an item to hold out; at least two items a user are needed")
+        raise NoInteractions(f"no user's history is long enough for a {needed}; longer histories are needed")
     return Cases(histories=select_users(history, users), targets=targets[users])
 
 

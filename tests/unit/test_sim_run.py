@@ -189,3 +189,17 @@ def test_the_command_prints_json_and_writes_files(folder: Path, tmp_path: Path) 
     assert [row["recipe"] for row in rows] == ["recon", None]
     assert json.loads(out.read_text(encoding="utf-8"))["rows"] == rows
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("option", "place", "message"),
+    [("--out", "missing/report.json", "no folder that can be"), ("--html", ".", "a folder; give")],
+)
+def test_a_report_that_cannot_be_written_is_refused_before_the_run(
+    tmp_path: Path, option: str, place: str, message: str
+) -> None:
+    (tmp_path / "interactions.csv").write_text("not even a header that is read")
+    arguments = ["run", "--data", str(tmp_path), "--recipe", "recon", "--epsilon", "1", "--delta", "1e-5"]
+    result = CliRunner().invoke(sim_app, [*arguments, option, str(tmp_path / place)])
+    assert isinstance(result.exception, BadSetting)
+    assert message in str(result.exception)
