@@ -33,13 +33,15 @@ from simulations.demo.scoreboard import (
     reference_rows,
     tenant_cases,
 )
-from simulations.demo.settings import DemoSettings, ModelSettings
+from simulations.demo.settings import DemoSettings, ModelSettings, settings_of_size
 from simulations.demo.training import DeployedTrainer, InProcessTrainer, Published, Trainer, demo_plan, train
 from simulations.deployment.federation import REPOSITORY, Federation, FederationSettings, Tenant
 
 demo_app = typer.Typer(add_completion=False)
 MARK = ".zhiyin-demo"
 REPORT = "report.json"
+# Fewer learners than this, and pairs could not be told from noise; fewer items, and subjects have no tracks.
+LEAST_USERS, LEAST_ITEMS = 1_000, 200
 Models = dict[str, list[Published]]
 
 
@@ -51,12 +53,23 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the report and everything that was made.")] = Path("demo-out"),
     seed: Annotated[int, typer.Option(help="Of the generated marketplace.")] = DemoSettings().seed,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the SuperLink on 127.0.0.1; 0 for a free one.")] = 0,
+    users: Annotated[
+        int,
+        typer.Option(min=LEAST_USERS, help="Learners of the marketplace; its settings were chosen for the default."),
+    ] = DemoSettings().num_users,
+    items: Annotated[int, typer.Option(min=LEAST_ITEMS, help="Courses and e-books in it.")] = DemoSettings().num_items,
+    trainings: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each private row, for its deviation; 4 unless given, 3 with --in-process."),
+    ] = None,
 ) -> None:
     """Generate a marketplace, train on three institutions' histories, publish, recommend, and compare."""
     # Bound to this stream now: the ServerApp's prints are captured in one-process mode.
     console = Console(file=sys.stdout)
     started = time.monotonic()
-    settings = DemoSettings(seed=seed, trainings=3 if in_process else 4)
+    settings = settings_of_size(
+        seed=seed, num_users=users, num_items=items, trainings=trainings or (3 if in_process else 4)
+    )
     folder = _fresh_folder(out)
     with _terminated_like_interrupted():
         scoreboard = _run(console, settings, folder, in_process=in_process, port=port)
@@ -198,6 +211,8 @@ def _report(scoreboard: Scoreboard, settings: DemoSettings, *, in_process: bool,
         "adjacency": "add or remove one user",
         "deployed": not in_process,
         "seed": settings.seed,
+        "users": settings.num_users,
+        "items": settings.num_items,
         "seconds": round(seconds, 1),
     }
 

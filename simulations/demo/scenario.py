@@ -63,6 +63,7 @@ def make_scenario(*, seed: int, num_users: int, num_items: int) -> Scenario:
         item_ids=tuple(item.id for item in market.items),
         features=features,
         order_column="position",
+        num_repeats=0,
         sha256=catalogue.digest,
     )
     return Scenario(catalogue=catalogue, dataset=dataset, split=leave_last_out(dataset), tenants=tenants)

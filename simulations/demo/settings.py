@@ -1,6 +1,6 @@
 """What the demonstration asks of the federation. Chosen on generated marketplaces of other seeds, never on this one."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.plan import CooccurrencePlan, ReconPlan
 from shared.ranking import FoldIn
@@ -65,3 +65,22 @@ class DemoSettings:
         object.__setattr__(self, "models", both)
         recon = (ModelSettings(name="market-recon", readout=None, fold_in=self.recon_fold_in),)
         object.__setattr__(self, "recon_models", recon)
+
+
+def settings_of_size(*, seed: int, num_users: int, num_items: int, trainings: int) -> DemoSettings:
+    """The demonstration on another marketplace: heads are the same share of its catalogue, the least cohort of it."""
+    usual = DemoSettings()
+
+    def head(size: int) -> int:
+        return max(2, round(size * num_items / usual.num_items))
+
+    return replace(
+        usual,
+        seed=seed,
+        num_users=num_users,
+        num_items=num_items,
+        trainings=trainings,
+        min_users=max(1, round(usual.min_users * num_users / usual.num_users)),
+        cooccurrence=replace(usual.cooccurrence, num_head_items=head(usual.cooccurrence.num_head_items)),
+        recon=replace(usual.recon, num_head_items=head(usual.recon.num_head_items)),
+    )

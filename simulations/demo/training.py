@@ -5,7 +5,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,19 +56,39 @@ class DeployedTrainer:
         self._federation = federation
 
     def run(self, job: Path, state: Path, on_event: OnEvent) -> None:
-        """Raises ProcessFailed, with the end of the run's log, unless the run completed."""
+        """Raises ProcessFailed, with the server's reason, unless the run completed with every process alive."""
         started = self._federation.start_job({"job": str(job)})
         events = _Events(state / EVENTS_FILE)
+        seen: list[Mapping[str, Any]] = []
+
+        def pass_on() -> None:
+            for event in events:
+                seen.append(event)
+                on_event(event)
+
         deadline = time.monotonic() + JOB_SECONDS
         while started.child.running and time.monotonic() < deadline:
-            for event in events:
-                on_event(event)
+            pass_on()
+            self._require_running()
             time.sleep(_POLL_SECONDS)
         end = started.wait(timeout_seconds=max(1.0, deadline - time.monotonic()))
-        for event in events:
-            on_event(event)
+        pass_on()
         if not end.completed:
-            raise ProcessFailed(f"run {end.run_id} ended as {end.status}; the end of its log:\n{end.log[-2000:]}")
+            raise ProcessFailed(_why(seen) or f"run {end.run_id} ended as {end.status}; its log:\n{end.log[-2000:]}")
+
+    def _require_running(self) -> None:
+        # A federation lives without a tenant, and waits for a helper. Here nobody would bring either back, and a table
+        # of what was left would say something else than it claims.
+        for child in (*self._federation.link_children, *self._federation.nodes.values()):
+            if not child.running:
+                raise ProcessFailed(f"{child.name} ended with code {child.exit_code()} in the middle; see {child.log}")
+
+
+def _why(events: Sequence[Mapping[str, Any]]) -> str:
+    """The server's last word on a job that it gave up, "" where it said none."""
+    given_up = [event for event in events if event["event"] == "job_failed"]
+    job = next((event["job"] for event in events if event["event"] == "job_started"), "")
+    return f"job {job} was given up at step {given_up[-1]['step']}: {given_up[-1]['reason']}" if given_up else ""
 
 
 class InProcessTrainer:

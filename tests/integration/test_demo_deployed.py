@@ -1,0 +1,216 @@
+"""The deployed demonstration: to its end, into a failure, into an interrupt; and nothing of it is left running."""
+
+import json
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.home import ClientHome
+from client.recommend import installed_model
+from server.publishing import read_latest
+from shared.artifact import ArtifactFiles, open_artifact
+from shared.errors import ArtifactRejected
+from shared.published import ranking_model
+from simulations.demo.scenario import make_scenario
+from simulations.demo.scoreboard import federated_row
+from simulations.demo.training import Published
+from simulations.evaluate import chance
+from tests.integration.demo_runs import ROWS, SMALL, TENANTS, DemoRun
+
+IN_TRAINING = "server/jobs/cooccurrence/state/events.jsonl: step_asked"
+MODELS = {
+    "market-weights": "federated cooccurrence, weights",
+    "market-factors": "federated cooccurrence, factors",
+    "market-recon": "federated recon",
+}
+# The demonstration, its watchdog, SuperLink, executor, three SuperNodes and `flwr run`.
+LEAST_FAMILY = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a run to the end gave. crowd: its processes in the middle. missed: descendants then that bore no mark."""
+
+    out: Path
+    code: int
+    output: str
+    crowd: dict[int, str]
+    missed: dict[int, str]
+    left: dict[int, str]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
+        return found
+
+    def home(self, tenant: str) -> ClientHome:
+        return ClientHome.open(self.out / "parties" / tenant)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    out = tmp_path_factory.mktemp("deployed") / "out"
+    with DemoRun(out, *SMALL) as run:
+        run.wait_for(IN_TRAINING)
+        crowd, missed = run.family(), run.unmarked()
+        code = run.wait(timeout_seconds=200)
+        yield Finished(out=out, code=code, output=run.output, crowd=crowd, missed=missed, left=run.family())
+
+
+@pytest.mark.timeout(400)
+def test_the_deployed_demonstration_ends_well_and_leaves_no_process_behind(finished: Finished) -> None:
+    assert finished.code == 0, finished.output
+    assert len(finished.crowd) >= LEAST_FAMILY
+    assert finished.missed == {}, "every descendant is told by its mark, so that none can be left unseen"
+    assert finished.left == {}
+
+
+@pytest.mark.timeout(400)
+def test_the_report_of_a_deployed_run_has_every_row_with_its_fields(finished: Finished) -> None:
+    report = finished.report
+    assert report["deployed"]
+    assert (report["users"], report["items"]) == (1000, 200)
+    assert tuple(row["name"] for row in report["rows"]) == ROWS
+    for row in report["rows"]:
+        assert {"name", "recipe", "readout", "epsilon", "delta", "hr_at_10", "ndcg_at_10"} <= set(row)
+        is_private = row["name"].startswith(("federated", "DP ")) or row["name"].endswith(" alone")
+        if is_private and row["name"] != "content alone":
+            assert row["epsilon"] == pytest.approx(2.0, rel=1e-3)
+            assert row["epsilon"] <= 2
+            assert row["delta"] == 1e-6
+        else:
+            assert row["epsilon"] is row["delta"] is None
+        for metric in ("hr_at_10", "ndcg_at_10"):
+            assert set(row[metric]) == {"mean", "sd"}
+            assert 0 < row[metric]["mean"] < 1
+        assert row["hr_at_10"]["mean"] > row["ndcg_at_10"]["mean"]
+    assert [entry["tenant"] for entry in report["tenants"]] == list(TENANTS)
+    assert sum(entry["users"] for entry in report["tenants"]) == 1000
+    page = (finished.out / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in ROWS)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_signed_model_opens_and_is_what_the_report_measured(finished: Finished, name: str) -> None:
+    home, files = finished.home(TENANTS[0]), read_latest(finished.out / "registry", name)
+    key = bytes.fromhex(home.policy.publisher_public_key)
+
+    artifact = open_artifact(files, publisher_public_key=key, catalogue_digest=home.catalogue.digest)
+
+    report = finished.report
+    scenario = make_scenario(seed=report["seed"], num_users=report["users"], num_items=report["items"])
+    assert scenario.catalogue.digest == home.catalogue.digest
+    published = Published(model=ranking_model(artifact), privacy=artifact.privacy)
+    measured = federated_row(MODELS[name], [published], scenario).to_json()
+    reported = next(row for row in report["rows"] if row["name"] == MODELS[name])
+    assert {**reported, "hr_at_10": 0, "ndcg_at_10": 0} == {**measured, "hr_at_10": 0, "ndcg_at_10": 0}
+    # One learner in a thousand, for sums that another number of threads adds up in another order.
+    assert measured["hr_at_10"]["mean"] == pytest.approx(reported["hr_at_10"]["mean"], abs=0.0011)
+    assert measured["hr_at_10"]["mean"] > 2 * chance(scenario.split.test).hr_at_10
+
+    with pytest.raises(ArtifactRejected):
+        open_artifact(files, publisher_public_key=bytes(32), catalogue_digest=home.catalogue.digest)
+    changed = ArtifactFiles(model=files.model[:-1] + bytes([files.model[-1] ^ 1]), manifest=files.manifest)
+    with pytest.raises(ArtifactRejected):
+        open_artifact(changed, publisher_public_key=key, catalogue_digest=home.catalogue.digest)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("tenant", TENANTS)
+def test_a_learner_of_each_institution_is_shown_titles_and_reasons(finished: Finished, tenant: str) -> None:
+    home = finished.home(tenant)
+    installed = installed_model(home)
+    assert installed is not None
+    assert installed.name == "market-weights"
+    titles = {item.title for item in home.catalogue.items}
+    shown = re.search(rf"^{tenant}-\d+, lately: (.+)\n((?:  \d\. .+\n)+)", finished.output, re.M)
+    assert shown, finished.output
+    assert set(shown[1].split("; ")) <= titles
+    lines = [re.fullmatch(r"  (\d)\. (.+?)  (.+)", line) for line in shown[2].splitlines()]
+    assert [line[1] for line in lines if line] == ["1", "2", "3", "4", "5"]
+    listed = [line[2] for line in lines if line]
+    assert len(set(listed)) == 5
+    assert set(listed) <= titles
+    for line in filter(None, lines):
+        reason = re.fullmatch(r"people who had “(.+)” went on to this|its text is like that of “(.+)”", line[3])
+        assert (reason and (reason[1] or reason[2]) in titles) or line[3] == "many people have it"
+
+
+@pytest.mark.timeout(300)
+def test_a_node_lost_for_good_ends_the_demonstration_with_one_message_and_no_process(tmp_path: Path) -> None:
+    with DemoRun(tmp_path / "out", *SMALL) as run:
+        run.wait_for(IN_TRAINING)
+        assert len(run.family()) >= LEAST_FAMILY
+        os.kill(run.node(TENANTS[0]), signal.SIGKILL)
+        code = run.wait(timeout_seconds=60)
+        left, output = run.family(), run.output
+    assert code == 6, output
+    assert left == {}
+    assert "Traceback" not in output
+    told = [line for line in output.splitlines() if line.startswith("zhiyin: ")]
+    log = run.out / "flower" / "logs" / f"node-{TENANTS[0]}.log"
+    assert told == [f"zhiyin: node-{TENANTS[0]} ended with code -9 in the middle; see {log}"]
+    assert output.rstrip().endswith(told[0])
+    assert log.is_file()
+    assert not (run.out / "report.json").exists(), "figures of a run that failed are no figures"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [(signal.SIGINT, IN_TRAINING), (signal.SIGTERM, f"flower/logs/node-{TENANTS[-1]}.log")],
+    ids=["ctrl-c in training", "termination while nodes start"],
+)
+def test_an_interrupted_deployment_leaves_no_process_behind(
+    tmp_path: Path, number: signal.Signals, moment: str
+) -> None:
+    with DemoRun(tmp_path / "out", *SMALL) as run:
+        run.wait_for(moment)
+        crowd, missed = run.family(), run.unmarked()
+        os.kill(run.process.pid, number)
+        code = run.wait(timeout_seconds=60)
+        left = run.family()
+    assert code != 0
+    assert len(crowd) >= LEAST_FAMILY - 1, "all of the deployment was running when it was interrupted"
+    assert missed == {}
+    assert left == {}
+
+
+@pytest.mark.timeout(300)
+def test_without_its_supervision_a_killed_demonstration_would_leave_processes_that_are_seen(tmp_path: Path) -> None:
+    """The negative control of every `left == {}` here: the watchdog is killed first, then the demonstration."""
+    with DemoRun(tmp_path / "out", *SMALL) as run:
+        run.wait_for("flower/logs/superlink.log")
+        [watchdog] = [pid for pid, command in run.family().items() if "os.killpg(group, number)" in command]
+        os.kill(watchdog, signal.SIGKILL)
+        os.kill(run.process.pid, signal.SIGKILL)
+        run.wait(timeout_seconds=20)
+        left = run.family()
+    assert left
+    assert run.process.pid not in left
+    assert run.family() == {}, "and the block ends them"
+
+
+@pytest.mark.timeout(120)
+def test_a_port_in_use_is_named_and_nothing_stays_behind(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with DemoRun(tmp_path / "out", *SMALL, "--port", str(port)) as run:
+            code = run.wait(timeout_seconds=100)
+            left, output = run.family(), run.output
+    assert code == 6
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("zhiyin: ")
+    assert str(port) in last
+    assert "Traceback" not in output
+    assert left == {}
