@@ -15,15 +15,16 @@ from rich.console import Console
 from rich.table import Table
 
 from server.durable_files import write_file
+from server.plan_file import plan_from_file
 from server.publishing import LATEST, versions
 from server.releases import ReleaseLedger
 from server.settings import load_signing_key
 from shared import accounting
 from shared.artifact import MANIFEST_FILE
 from shared.canonical import canonical_json
-from shared.catalogue import CatalogueSnapshot, Item, catalogue_from_bytes
+from shared.catalogue import CatalogueSnapshot, Item
 from shared.errors import BadSetting, MalformedFile
-from shared.plan import CooccurrencePlan, ReconPlan, make_plan, mechanisms, plan_to_json
+from shared.plan import mechanisms, plan_to_json
 from shared.roster import Member, Roster, sign_roster
 from shared.text_features import build_text_features
 
@@ -91,17 +92,7 @@ def plan(
     out: Annotated[Path, typer.Option(help="The plan, JSON.")],
 ) -> None:
     """Work out the noise that a plan needs for its epsilon, and write the plan."""
-    try:
-        fields = tomllib.loads(settings.read_text(encoding="utf-8"))
-        recipe = dict(fields.pop("recipe"))
-        kind = {"cooccurrence": CooccurrencePlan, "recon": ReconPlan}[recipe.pop("name")]
-        snapshot = catalogue_from_bytes(catalogue.read_bytes())
-        fields["helpers"] = tuple(fields["helpers"])
-        made = make_plan(
-            recipe=kind(**recipe), catalogue_digest=snapshot.digest, num_items=snapshot.num_items, **fields
-        )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise BadSetting(f"{settings}: no plan can be made of it: {error}") from error
+    made = plan_from_file(settings, catalogue)
     write_file(out, canonical_json(plan_to_json(made)))
     if made.noise == "none":
         typer.echo(f"{out}: {made.recipe_name} WITHOUT NOISE: epsilon is infinite, nobody is protected")

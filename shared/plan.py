@@ -80,6 +80,9 @@ class ReconPlan:
             raise ValueError(f"momentum must be from 0 to below 1, got {self.momentum}")
 
 
+RECIPES: dict[str, type[CooccurrencePlan] | type[ReconPlan]] = {"cooccurrence": CooccurrencePlan, "recon": ReconPlan}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One release: a vector of `num_coordinates` fixed-point integers of `scale` steps to the unit.
@@ -207,7 +210,7 @@ def plan_from_json(value: Any) -> TrainingPlan:
         if fields.pop("format") != FORMAT:
             raise ValueError(f"format must be {FORMAT}")
         recipe = dict(fields.pop("recipe"))
-        kind = {"cooccurrence": CooccurrencePlan, "recon": ReconPlan}[recipe.pop("name")]
+        kind = RECIPES[recipe.pop("name")]
         _same_types(kind, recipe)
         fields["helpers"] = tuple(str(name) for name in fields["helpers"])
         _same_types(TrainingPlan, {name: field for name, field in fields.items() if name != "helpers"})

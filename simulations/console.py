@@ -1,8 +1,12 @@
 """The one command, `zhiyin`: its groups live in each folder and are imported when they are asked for."""
 
+import difflib
 import importlib
+import importlib.metadata
 import os
 import sys
+import tomllib
+from pathlib import Path
 
 import click
 import typer
@@ -36,9 +40,32 @@ class _Groups(click.Group):
         module, attribute, _ = GROUPS[cmd_name]
         return typer.main.get_command(getattr(importlib.import_module(module), attribute))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in GROUPS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], GROUPS, n=1)
+            ctx.fail(f"No such command {args[0]!r}." + "".join(f" Did you mean {name!r}?" for name in close))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in GROUPS.items()])
+
+
+def version() -> str:
+    """Of the installed package; of the source tree where none is installed."""
+    try:
+        return importlib.metadata.version("zhiyin")
+    except importlib.metadata.PackageNotFoundError:
+        project = Path(__file__).resolve().parent.parent / "pyproject.toml"
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+
+
+def _print_version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"zhiyin {version()}")
+        ctx.exit()
 
 
 def main() -> None:
@@ -46,7 +73,21 @@ def main() -> None:
     for switch in ("FLWR_TELEMETRY_ENABLED",):
         os.environ.setdefault(switch, "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-    group = _Groups(name="zhiyin", help="知音: recommendations learned where the histories are.", no_args_is_help=True)
+    group = _Groups(
+        name="zhiyin",
+        help="知音: recommendations learned where the histories are.",
+        no_args_is_help=True,
+        params=[
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_print_version,
+                help="Print the version and leave.",
+            )
+        ],
+    )
     try:
         group(prog_name="zhiyin")
     except ZhiyinError as error:

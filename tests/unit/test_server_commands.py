@@ -114,13 +114,64 @@ def test_a_plan_states_what_its_noise_amounts_to(tmp_path: Path) -> None:
     assert 0.999 < epsilon(mechanisms(plan), plan.delta) <= plan.epsilon == 1.0
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [("bits = 64", "bits = 20"), ('name = "cooccurrence"', 'name = "x"'), ("gamma = 0.5", "")]
+RECIPE_FIELDS = "the fields of recipe cooccurrence are num_head_items, gamma, max_head_items_per_user"
+PLAN_FIELDS = (
+    "the fields of a plan are job_id, noise, epsilon, delta, popularity_share, min_tenants, min_users, max_users, "
+    "bits, helpers"
 )
-def test_a_plan_that_cannot_be_made_names_its_file(tmp_path: Path, old: str, new: str) -> None:
-    (tmp_path / "plan.toml").write_text(PLAN.replace(old, new), encoding="utf-8")
-    with pytest.raises(BadSetting, match="plan"):
-        run("plan", tmp_path / "plan.toml", "--catalogue", catalogue_file(tmp_path), "--out", tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('name = "cooccurrence"', 'name = "foo"', "[recipe] name must be one of cooccurrence, recon, got 'foo'"),
+        ('name = "cooccurrence"', "name = []", "[recipe] name must be one of cooccurrence, recon, got []"),
+        ('name = "cooccurrence"', "", "[recipe] name must be one of cooccurrence, recon, got None"),
+        ("gamma = 0.5", "", f"[recipe] gamma is missing; {RECIPE_FIELDS}"),
+        ("gamma = 0.5", "gama = 0.5", f"[recipe] gama is not known; {RECIPE_FIELDS}"),
+        ("gamma = 0.5", "gamma = true", "[recipe] gamma must be a finite number, got True"),
+        ("gamma = 0.5", "gamma = -1.0", "[recipe] gamma must not be below zero, got -1.0"),
+        ("num_head_items = 3", "num_head_items = 3.0", "[recipe] num_head_items must be a whole number, got 3.0"),
+        ("num_head_items = 3", "num_head_items = 5", "num_head_items 5 exceeds the catalogue's 4 items"),
+        ("[recipe]", "[recipes]", "a [recipe] table is needed, with a name (cooccurrence, recon) and the recipe's"),
+        ("bits = 64", "bits = 20", "bits must be 16, 24, 32 or 64, got 20"),
+        ("bits = 64", 'bits = "64"', "bits must be a whole number, got '64'"),
+        ("bits = 64", "", f"bits is missing; {PLAN_FIELDS}"),
+        ("bits = 64", "bits = 64\nmu = 1.0", f"mu is not known; {PLAN_FIELDS}"),
+        ('noise = "helpers"', 'noise = "much"', "noise must be one of helpers, tenant, none, got 'much'"),
+        ("epsilon = 1.0", "epsilon = inf", "epsilon must be a finite number, got inf"),
+        ("epsilon = 1.0", "epsilon = -1.0", "epsilon must be finite and not below zero, got -1.0"),
+        ('helpers = ["north", "east"]', 'helpers = "north"', "helpers must be a list of texts, got 'north'"),
+        ('helpers = ["north", "east"]', 'helpers = ["north"]', "helpers must name at least two different parties"),
+        ("max_users = 1000", "max_users = 10", "max_users 10 is below min_users 100"),
+        ("max_users = 1000\nbits = 64", "max_users = 100_000_000\nbits = 16", "100000000 users with clip 1"),
+        ("job_id = ", "job_id ", "not a TOML file"),
+    ],
+)
+def test_a_plan_that_cannot_be_made_is_one_line_with_file_field_and_choices(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert PLAN.count(old) == 1
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN.replace(old, new), encoding="utf-8")
+    with pytest.raises(BadSetting) as refused:
+        run("plan", path, "--catalogue", catalogue_file(tmp_path), "--out", tmp_path / "plan.json")
+    assert str(refused.value).startswith(f"{path}: {said}")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_a_catalogue_or_plan_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN, encoding="utf-8")
+    damaged = tmp_path / "damaged.bin"
+    damaged.write_bytes(b"nothing")
+    for path, catalogue, at_fault in (
+        ("plan.toml", "no.bin", "no.bin"),
+        ("plan.toml", "damaged.bin", "damaged.bin"),
+        ("no.toml", "no.bin", "no.toml"),
+    ):  # fmt: skip
+        with pytest.raises((BadSetting, MalformedFile), match=str(tmp_path / at_fault)):
+            run("plan", tmp_path / path, "--catalogue", tmp_path / catalogue, "--out", tmp_path / "plan.json")
 
 
 def test_releases_of_no_folder_are_refused_in_words(tmp_path: Path) -> None:
