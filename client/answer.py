@@ -25,9 +25,9 @@ from client.policy import check_plan
 from client.tenant import tenant_values
 from shared.errors import (
     AlreadyAnswered,
+    BadSeal,
     BadSetting,
     CapacityExceeded,
-    CatalogueMismatch,
     MalformedMessage,
     NoInteractions,
     PrivacyRefusal,
@@ -41,12 +41,14 @@ from shared.interactions import Interactions
 from shared.plan import MAX_TENANTS, Step, TrainingPlan, plan_from_json, steps
 from shared.roster import Role, Roster, open_roster
 from shared.secagg import discrete_gaussian
+from shared.secagg.complaint import complain
 from shared.secagg.context import context, join_fields
 from shared.secagg.topology_h import ContributionHeader, check_cohort, contribute, helper_answer
 from shared.wire import (
     ContributionReply,
     ContributionRequest,
     Refusal,
+    SealComplaint,
     UnmaskReply,
     UnmaskRequest,
     decode,
@@ -57,7 +59,7 @@ from shared.wire import (
 LOG = logging.getLogger("zhiyin.client")
 RandomBytes = Callable[[int], bytes]
 # Errors whose words come from the request, the policy or the ledger, never from a history.
-_SPOKEN = (PrivacyRefusal, ProtocolError, CatalogueMismatch)
+_SPOKEN = (PrivacyRefusal, ProtocolError)
 _NEUTRAL = "the client could not answer; its own log says why"
 _ROUNDING = b"zhiyin/rounding/1"
 
@@ -86,7 +88,7 @@ def answer(home: ClientHome, frame: bytes, *, now: int, random_bytes: RandomByte
         if isinstance(request, ContributionRequest):
             return encode(_contribute(home, request, now=now, random_bytes=random_bytes))
         if isinstance(request, UnmaskRequest):
-            return encode(_unmask(home, request, now=now, random_bytes=random_bytes))
+            return encode(_help(home, request, now=now, random_bytes=random_bytes))
         raise MalformedMessage(f"a client is not asked with a {type(request).__name__}")
     except Exception as error:
         return refusal(home.name, error)
@@ -94,10 +96,20 @@ def answer(home: ClientHome, frame: bytes, *, now: int, random_bytes: RandomByte
 
 def refusal(party: str, error: Exception) -> bytes:
     """A frame that says no, and why as far as that can be told; the rest goes to the local log."""
-    LOG.warning("refused: %s: %s", type(error).__name__, error, exc_info=not isinstance(error, ZhiyinError))
+    _log(error)
     if isinstance(error, _SPOKEN):
         return encode(Refusal.of(party, error))
     return encode(Refusal(party=party, error="ZhiyinError", message=_NEUTRAL))
+
+
+def local_refusal(party: str, error: Exception) -> bytes:
+    """A frame that says no and not why: for what is wrong on this machine, whatever class of error tells it."""
+    _log(error)
+    return encode(Refusal(party=party, error="ZhiyinError", message=_NEUTRAL))
+
+
+def _log(error: Exception) -> None:
+    LOG.warning("refused: %s: %s", type(error).__name__, error, exc_info=not isinstance(error, ZhiyinError))
 
 
 def _contribute(
@@ -148,8 +160,21 @@ def _values(
         raise _LocalFailure(f"{type(error).__name__}: {error}") from error
 
 
-def _unmask(home: ClientHome, request: UnmaskRequest, *, now: int, random_bytes: RandomBytes) -> UnmaskReply:
+def _help(
+    home: ClientHome, request: UnmaskRequest, *, now: int, random_bytes: RandomBytes
+) -> UnmaskReply | SealComplaint:
     checked = _check(home, request, "helper", request.inputs_digest, now)
+    try:
+        return _unmask(home, request, checked, now=now, random_bytes=random_bytes)
+    except BadSeal as error:
+        _log(error)
+        made = complain(ctx=checked.ctx, helper=home.name, client=error.client, signing_key=home.vault.signing_key)
+        return SealComplaint(complaint=made)
+
+
+def _unmask(
+    home: ClientHome, request: UnmaskRequest, checked: _Checked, *, now: int, random_bytes: RandomBytes
+) -> UnmaskReply:
     plan, step = checked.plan, checked.step
     if home.name not in plan.helpers:
         raise UnknownKey(f"{home.name} is not a helper of plan {plan.job_id}")

@@ -12,7 +12,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.answer import answer, refusal
+from client.answer import answer, local_refusal
 from client.home import ClientHome
 from shared.errors import BadSetting
 
@@ -25,13 +25,14 @@ app = ClientApp()
 def train(message: Message, context: Context) -> Message:
     """Answer one frame of the server with one frame of this client.
 
-    Never raises: Flower would report an exception's text, which may quote local files, to the server.
+    Never raises: Flower would report an exception's text, which may quote local files, to the server. For the same
+    reason nothing of what goes wrong here is told, not even the kind of it: a home that does not open names its files.
     """
     try:
         home = ClientHome.open(_folder(context))
         reply = answer(home, _frame(message.content), now=int(time.time()), random_bytes=os.urandom)
     except Exception as error:
-        reply = refusal("unnamed", error)
+        reply = local_refusal("unnamed", error)
     record = ArrayRecord({"frame": Array(np.frombuffer(reply, np.uint8))})
     return Message(RecordDict({"frame": record}), reply_to=message)
 

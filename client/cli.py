@@ -31,13 +31,16 @@ def init(
     catalogue: Annotated[Path, typer.Option(help="The public catalogue snapshot.")],
     home: Home = DEFAULT_HOME,
     declared_users: Annotated[int, typer.Option(help="A round number of users to state in public.")] = 1,
-    epsilon: Annotated[float, typer.Option(help="Whole privacy budget of every user here.")] = 1.0,
-    delta: Annotated[float, typer.Option(help="The delta that goes with epsilon.")] = 1e-6,
+    epsilon: Annotated[
+        float, typer.Option(help="Whole privacy budget of every user here, for ever.")
+    ] = LocalPolicy.epsilon,
+    delta: Annotated[float, typer.Option(help="The delta that goes with epsilon.")] = LocalPolicy.delta,
     as_json: AsJson = False,
 ) -> None:
     """Make a home: fresh keys, an empty store, an empty ledger, and a policy.toml that explains every setting.
 
-    Every attempt at a job is charged: accept plans below max_epsilon_per_job, so that retries have room.
+    Every attempt at a job is charged: max_epsilon_per_job in it is for plans of half that epsilon, so that a step can
+    be repeated twice.
     """
     policy = LocalPolicy(
         name=name,

@@ -56,6 +56,9 @@ PRELOADED = (
 # Only for recipes with gradients; torch takes the last one in by itself at its first optimiser, for two seconds.
 PRELOADED_FOR_GRADIENTS = ("torch", "opacus", "torch._dynamo")
 ORPHAN_CHECK_SECONDS = 0.5
+# Answers worked on at once. The ledger and the store take one after the other anyway, and a server that sends many
+# messages could otherwise have as many copies of the histories in memory.
+MAX_ANSWERS_AT_ONCE = 1
 
 
 def require_known_flower() -> None:
@@ -230,15 +233,24 @@ def run_task_executor(
 
 
 class ForkingExecutor:
-    """Flower's Executor protocol: starts ClientApps, and nothing else, in forks of this process."""
+    """Flower's Executor protocol: starts ClientApps, and nothing else, in forks of this process.
+
+    At most MAX_ANSWERS_AT_ONCE forks live at a time. Further messages wait at the SuperNode, which hands out the oldest
+    first; one whose sender has stopped waiting is answered all the same, and charged. An answer that never ends keeps
+    the node from all others until the node is restarted.
+    """
 
     def __init__(self) -> None:
-        # Nobody waits for the forks: the kernel is told to clear them away.
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        self._running: set[int] = set()
+        # A fork that ended is kept by the kernel until `reconcile` has seen it, so its number is nobody else's.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def get_eligible_capacity(self, supported_task_types: set[Any], **_: Any) -> tuple[set[Any], set[str]]:
         from flwr.supercore.constant import TaskType
 
+        self.reconcile()
+        if len(self._running) >= MAX_ANSWERS_AT_ONCE:
+            return set(), set()
         # Flower would also start agents, models and connectors, whose code is not the pinned one.
         return supported_task_types & {TaskType.CLIENT_APP}, set()
 
@@ -251,15 +263,19 @@ class ForkingExecutor:
 
         if spec.task_type is not TaskType.CLIENT_APP:
             return LaunchResult.failed(f"this node runs ClientApps only, not {spec.task_type}")
+        if len(self._running) >= MAX_ANSWERS_AT_ONCE:
+            return LaunchResult.capacity_rejected(f"this node works on {MAX_ANSWERS_AT_ONCE} message at a time")
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
-        if os.fork() == 0:
+        child = os.fork()
+        if child == 0:
             _run_clientapp_and_exit(spec, parent)
+        self._running.add(child)
         return LaunchResult.accepted()
 
     def reconcile(self) -> None:
-        return
+        self._running -= {child for child in self._running if os.waitpid(child, os.WNOHANG)[0]}
 
     def close(self) -> None:
         return

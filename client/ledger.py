@@ -126,7 +126,7 @@ class Ledger:
         context: bytes,
         mechanism: Mechanism | None,
         budget: Budget | None,
-        job_budget: Budget | None = None,
+        job_budget: Budget | None,
     ) -> None:
         """Pay for one release; durable when this returns, and only then may the release happen.
 
@@ -161,8 +161,8 @@ class Ledger:
         budget: Budget | None,
         mechanisms: Sequence[Mechanism | None],
         *,
-        job_id: str = "",
-        job_budget: Budget | None = None,
+        job_id: str,
+        job_budget: Budget | None,
     ) -> None:
         """Raise BudgetExhausted unless all of `mechanisms` still fit, as releases of `job_id`; records nothing.
 

@@ -45,11 +45,12 @@ class LocalPolicy:
         metadata=_doc("This party's name on the federation's roster: a-z, 0-9, dots, hyphens, underscores.")
     )
     epsilon: float = field(
-        default=1.0,
+        default=2.0,
         metadata=_doc(
             "Whole privacy budget of every user here, over all jobs for ever (unit: one user with their whole\n"
             "history; neighbours: add or remove one user). When it is spent the client refuses. `inf` switches the\n"
-            'budget off and is needed, on purpose, to allow the noise "none".'
+            'budget off and is needed, on purpose, to allow the noise "none". Set it to max_epsilon_per_job for every\n'
+            "job that you mean to take part in."
         ),
     )
     delta: float = field(
@@ -57,12 +58,13 @@ class LocalPolicy:
         metadata=_doc("The delta that goes with epsilon, and the largest that a job may state. Keep it below 1/users."),
     )
     max_epsilon_per_job: float = field(
-        default=1.0,
+        default=2.0,
         metadata=_doc(
-            "The largest epsilon that all releases under one job's name may cost together, repeated attempts too.\n"
-            "Leave room for retries: a wasted attempt is charged too, so after one of them a job that costs exactly\n"
-            "this much is refused; one wasted attempt of the largest step is a fair allowance. A server can give a\n"
-            "job another name, so `epsilon` stays the bound on everything."
+            "The largest epsilon that all releases under one job's name may cost together, repeated attempts too: a\n"
+            "wasted attempt is charged like any other, and what would pass this is refused. Twice a plan's epsilon\n"
+            "leaves room for two extra attempts of a plan's largest step, so 2.0 is for plans of epsilon 1. A plan\n"
+            "that itself costs all of it is accepted and cannot be repeated.\n"
+            "A server can give a job another name, so `epsilon` stays the bound on everything."
         ),
     )
     declared_users: int = field(

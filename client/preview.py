@@ -31,6 +31,8 @@ NEVER_LEAVES = (
 ALSO_VISIBLE = (
     "in place of any message, a refusal: this party's name, the kind of refusal and a sentence made from the request, "
     "the policy and the ledger's totals, never from a history",
+    "in place of a helper's answer, a signed complaint: this party's name and that of the one client whose seal does "
+    "not open with this helper's key",
     "what a connection shows: that this node is online, its node key, its network address, times and sizes",
 )
 _MEANING: Mapping[str, str] = {

@@ -24,6 +24,7 @@ from server.settings import (
     load_roster_bytes,
     load_settings,
     load_signing_key,
+    require_known_tenants,
 )
 from server.training import Job, charged, train
 from shared import accounting
@@ -65,6 +66,7 @@ def run_job(settings: JobSettings, exchange: Exchange) -> dict[str, int]:
     check_readouts(settings, plan)
     roster_bytes = load_roster_bytes(settings.roster)
     roster = open_roster(roster_bytes, settings.issuer_public_key, int(time.time()))
+    require_known_tenants(settings, roster)
     make_folder(settings.state)
     make_folder(settings.registry)
     with sole_user(settings.state):

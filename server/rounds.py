@@ -4,22 +4,29 @@ One attempt at one step runs through these phases; every other event raises Ille
 
     collecting ──CollectionClosed──▶ asking ──HelperAnswered (all)──▶ opening ──SumOpened──▶ closed
         │                              │                                │                      │
-        └── cohort too small ──────────┴── HelperFailed ────────────────┴── OpeningFailed      │ StepStored
+        └── cohort too small ──────────┴── HelperFailed, HelperAccused ─┴── OpeningFailed      │ StepStored
                       │                                                                        ▼
                       ▼                                               next step's collecting, or finished
         abandoned ──AttemptStarted──▶ collecting, attempt + 1
-        failed, when no attempt is left
+        failed, when no attempt is left, or without the accused client no cohort
 
 A turn (step, attempt) names one context of the aggregation protocol. Its cohort is frozen by CollectionClosed, so the
 helpers of a turn are only ever asked about one set of contributions; an attempt given up is never taken up again.
+
+A client whose seal a helper cannot open would spoil every attempt, and only the helper can see it. So the helper is
+believed, within bounds, for it may lie: one client an attempt, whoever accuses and however often; the client stays out
+for the rest of this run; and the job ends, naming both, where the others would be too few.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar, assert_never
 
 from shared.errors import BadSetting, CapacityExceeded, IllegalTransition
 
 Phase = Literal["collecting", "asking", "opening", "closed", "abandoned", "finished", "failed"]
+# In the limits on declared users: whoever is not named.
+EVERYBODY_ELSE = "*"
 C = TypeVar("C")
 A = TypeVar("A")
 
@@ -30,6 +37,8 @@ class Rules:
 
     num_steps: releases that the plan asks for. min_tenants, min_users: least cohort of a release, in declared users.
     max_users: capacity of the sum. helpers: all of them must answer. max_attempts: at one step, by this run.
+    max_declared_users: most users that a client may declare, by its name or for EVERYBODY_ELSE; without an entry the
+    capacity alone bounds it.
     """
 
     num_steps: int
@@ -38,6 +47,7 @@ class Rules:
     max_users: int
     helpers: tuple[str, ...]
     max_attempts: int
+    max_declared_users: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "min_tenants", "min_users", "max_attempts"):
@@ -45,6 +55,14 @@ class Rules:
                 raise BadSetting(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.helpers or len(set(self.helpers)) != len(self.helpers):
             raise BadSetting("helpers must be different names, one at least")
+        for client, most in self.max_declared_users.items():
+            if most < 1:
+                raise BadSetting(f"max_declared_users of {client} must be at least 1, got {most}")
+
+    def most_users(self, client: str) -> int:
+        """How many users `client` may declare."""
+        limits = self.max_declared_users
+        return min(self.max_users, limits.get(client, limits.get(EVERYBODY_ELSE, self.max_users)))
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -73,8 +91,19 @@ class Departure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exclusion:
+    """A client that is left out of the job from now on, and the helper whose word that rests on."""
+
+    client: str
+    helper: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobState(Generic[C, A]):
-    """Where a job stands. `answers` pairs helpers with their answers; `reason` says why an attempt was given up."""
+    """Where a job stands. `answers` pairs helpers with their answers; `reason` says why an attempt was given up.
+
+    `excluded` is what this run of the server goes by, at this step and the later ones; another run starts without it.
+    """
 
     rules: Rules
     turn: Turn
@@ -84,6 +113,7 @@ class JobState(Generic[C, A]):
     departures: tuple[Departure, ...] = ()
     answers: tuple[tuple[str, A], ...] = ()
     reason: str = ""
+    excluded: tuple[Exclusion, ...] = ()
 
     @property
     def num_users(self) -> int:
@@ -135,6 +165,15 @@ class HelperFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HelperAccused:
+    """In place of an answer: the helper signed that the seal of this client of the cohort does not open."""
+
+    turn: Turn
+    helper: str
+    client: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SumOpened:
     turn: Turn
 
@@ -166,6 +205,7 @@ Event = (
     | CollectionClosed
     | HelperAnswered[A]
     | HelperFailed
+    | HelperAccused
     | SumOpened
     | OpeningFailed
     | StepStored
@@ -225,7 +265,7 @@ Action = Collect | AskHelpers[C] | OpenSum[C, A] | StoreStep[C] | StartAttempt |
 
 _LEGAL: dict[Phase, tuple[type, ...]] = {
     "collecting": (ContributionArrived, PartyLeft, CollectionClosed),
-    "asking": (HelperAnswered, HelperFailed),
+    "asking": (HelperAnswered, HelperFailed, HelperAccused),
     "opening": (SumOpened, OpeningFailed),
     "closed": (StepStored,),
     "abandoned": (AttemptStarted,),
@@ -249,8 +289,9 @@ def begin(rules: Rules, *, step: int = 0, attempt: int = 0) -> JobState[C, A]:
 def advance(state: JobState[C, A], event: Event[C, A]) -> JobState[C, A]:
     """The state after `event`.
 
-    Raises IllegalTransition for an event that this phase or turn does not allow, a second contribution by one client,
-    or a helper that was not asked; CapacityExceeded for a contribution that the sum cannot hold. `state` stays valid.
+    Raises IllegalTransition for an event that this phase or turn does not allow, a second contribution by one client or
+    one by a client left out, a helper that was not asked, or an accused that is not in the cohort; CapacityExceeded for
+    more users than the client may declare or than the sum can hold. `state` stays valid.
     """
     if not isinstance(event, _LEGAL[state.phase]):
         raise IllegalTransition(f"{type(event).__name__} cannot happen while the round is {state.phase}")
@@ -270,15 +311,18 @@ def advance(state: JobState[C, A], event: Event[C, A]) -> JobState[C, A]:
         case HelperFailed(helper=helper, reason=reason):
             _require_asked(state, helper)
             return _abandon(state, f"helper {helper}: {reason}")
+        case HelperAccused(helper=helper, client=client):
+            return _exclude(state, helper, client)
         case SumOpened():
             return replace(state, phase="closed")
         case OpeningFailed(reason=reason):
             return _abandon(state, reason)
         case StepStored(next_attempt=attempt):
-            return begin(state.rules, step=state.turn.step + 1, attempt=attempt)
+            following: JobState[C, A] = begin(state.rules, step=state.turn.step + 1, attempt=attempt)
+            return replace(following, excluded=state.excluded)
         case AttemptStarted():
             turn = Turn(step=state.turn.step, attempt=state.turn.attempt + 1)
-            return JobState(rules=state.rules, turn=turn, last_attempt=state.last_attempt)
+            return JobState(rules=state.rules, turn=turn, last_attempt=state.last_attempt, excluded=state.excluded)
         case _:
             assert_never(event)
 
@@ -313,6 +357,12 @@ def _accept(state: JobState[C, A], offer: Offer[C]) -> JobState[C, A]:
         )
     if offer.declared_users < 1:
         raise IllegalTransition(f"{offer.client} declares {offer.declared_users} users")
+    for exclusion in state.excluded:
+        if exclusion.client == offer.client:
+            raise IllegalTransition(f"it is left out of this job: {_text_of(exclusion)}")
+    most = state.rules.most_users(offer.client)
+    if offer.declared_users > most:
+        raise CapacityExceeded(f"{offer.client} declares {offer.declared_users} users, this server allows it {most}")
     if state.num_users + offer.declared_users > state.rules.max_users:
         raise CapacityExceeded(
             f"{offer.client}'s {offer.declared_users} users would make {state.num_users + offer.declared_users}, "
@@ -329,18 +379,39 @@ def _leave(state: JobState[C, A], party: str, reason: str) -> JobState[C, A]:
 
 
 def _close_collection(state: JobState[C, A]) -> JobState[C, A]:
-    rules = state.rules
-    if len(state.offers) < rules.min_tenants:
-        return _abandon(state, f"{len(state.offers)} tenants contributed, at least {rules.min_tenants} are needed")
-    if state.num_users < rules.min_users:
-        return _abandon(state, f"the cohort declares {state.num_users} users, at least {rules.min_users} are needed")
-    return replace(state, phase="asking")
+    shortfall = _shortfall(state.rules, state.offers)
+    if not shortfall:
+        return replace(state, phase="asking")
+    return _abandon(state, "; ".join([shortfall, *(f"left out: {_text_of(each)}" for each in state.excluded)]))
+
+
+def _shortfall(rules: Rules, offers: tuple[Offer[C], ...]) -> str:
+    num_users = sum(offer.declared_users for offer in offers)
+    if len(offers) < rules.min_tenants:
+        return f"{len(offers)} tenants contributed, at least {rules.min_tenants} are needed"
+    if num_users < rules.min_users:
+        return f"the cohort declares {num_users} users, at least {rules.min_users} are needed"
+    return ""
 
 
 def _answer(state: JobState[C, A], helper: str, answer: A) -> JobState[C, A]:
     _require_asked(state, helper)
     answers = (*state.answers, (helper, answer))
     return replace(state, answers=answers, phase="opening" if len(answers) == len(state.rules.helpers) else "asking")
+
+
+def _exclude(state: JobState[C, A], helper: str, client: str) -> JobState[C, A]:
+    _require_asked(state, helper)
+    if client not in state.cohort:
+        raise IllegalTransition(f"{helper} accuses {client}, which did not contribute to {_text(state.turn)}")
+    exclusion = Exclusion(client=client, helper=helper)
+    state = replace(state, excluded=(*state.excluded, exclusion))
+    shortfall = _shortfall(state.rules, tuple(offer for offer in state.offers if offer.client != client))
+    if shortfall:
+        # Another attempt would be charged to the others and most likely be too small as well.
+        reason = f"{'; '.join(map(_text_of, state.excluded))}; without {client} {shortfall}"
+        return replace(state, phase="failed", reason=reason)
+    return _abandon(state, _text_of(exclusion))
 
 
 def _require_asked(state: JobState[C, A], helper: str) -> None:
@@ -351,6 +422,10 @@ def _require_asked(state: JobState[C, A], helper: str) -> None:
 def _abandon(state: JobState[C, A], reason: str) -> JobState[C, A]:
     phase: Phase = "failed" if state.turn.attempt >= state.last_attempt else "abandoned"
     return replace(state, phase=phase, reason=reason)
+
+
+def _text_of(exclusion: Exclusion) -> str:
+    return f"helper {exclusion.helper} says that the seal of {exclusion.client} does not open"
 
 
 def _text(turn: Turn) -> str:

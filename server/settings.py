@@ -7,19 +7,22 @@ those here only say where things lie, how long to wait, and how the released sum
 import json
 import stat
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from server.rounds import EVERYBODY_ELSE
 from shared.canonical import finite
 from shared.catalogue import CatalogueSnapshot, catalogue_from_bytes
 from shared.errors import BadSetting, MalformedMessage
 from shared.plan import TrainingPlan, plan_from_json
 from shared.ranking import FoldIn
 from shared.recipes.readouts import FactorsSettings, WeightsSettings
+from shared.roster import Roster, check_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,8 @@ class JobSettings:
     nodes_seconds: how long to wait at the start for every tenant on the roster to be connected.
     collect_seconds, helpers_seconds: for a node's contribution, and for a helper's answer.
     retry_seconds: pause before another attempt. max_attempts: at one step; every attempt is charged to the clients.
+    max_declared_users: most users that one tenant may declare, by its name or "*" for everybody else; a tenant above it
+    is not counted, so that none takes the place of the others in the sum. Empty: only the plan's max_users bounds them.
     tuned_on_data: whether this job's settings were chosen by looking at the same users' data without charging for it.
     """
 
@@ -61,6 +66,7 @@ class JobSettings:
     helpers_seconds: float = 300.0
     retry_seconds: float = 15.0
     max_attempts: int = 3
+    max_declared_users: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("nodes_seconds", "collect_seconds", "helpers_seconds", "retry_seconds"):
@@ -68,6 +74,7 @@ class JobSettings:
                 raise BadSetting(f"{name} must not be below zero, got {getattr(self, name)}")
         if self.max_attempts < 1:
             raise BadSetting(f"max_attempts must be at least 1, got {self.max_attempts}")
+        _check_limits(self.max_declared_users)
         if len(self.issuer_public_key) != 64 or not set(self.issuer_public_key) <= set("0123456789abcdef"):
             raise BadSetting("issuer_public_key must be 64 lower-case hex digits")
 
@@ -91,6 +98,14 @@ def load_settings(path: Path) -> JobSettings:
     except (TypeError, ValueError, BadSetting) as error:
         text = str(error).replace("JobSettings.__init__() ", "")
         raise BadSetting(f"{path}: {text}") from error
+
+
+def require_known_tenants(settings: JobSettings, roster: Roster) -> None:
+    """Raise BadSetting for a limit on a tenant that the roster does not list: a misspelt name would limit nobody."""
+    tenants = [member.name for member in roster.entries if "tenant" in member.roles]
+    for name in settings.max_declared_users:
+        if name not in (EVERYBODY_ELSE, *tenants):
+            raise BadSetting(f"max_declared_users names {name}; the roster's tenants are {', '.join(sorted(tenants))}")
 
 
 def load_plan(path: Path) -> TrainingPlan:
@@ -142,6 +157,16 @@ def _typed(job: Path, name: str, value: Any, wanted: type) -> Any:
         kind = {Path: "a path", str: "text", bool: "true or false", int: "a whole number", float: "a number"}[wanted]
         raise BadSetting(f"{name} must be {kind}, got {value!r}")
     return job.parent / str(value) if wanted is Path else value
+
+
+def _check_limits(limits: Any) -> None:
+    if not isinstance(limits, Mapping):
+        raise BadSetting(f'max_declared_users must be a table like {{ north = 500, "*" = 200 }}, got {limits!r}')
+    for name, most in limits.items():
+        if name != EVERYBODY_ELSE:
+            check_name(name)
+        if type(most) is not int or most < 1:
+            raise BadSetting(f"max_declared_users of {name} must be a whole number from 1, got {most!r}")
 
 
 def _models(tables: Any) -> tuple[ModelSettings, ...]:

@@ -23,6 +23,7 @@ from server.rounds import (
     CollectionClosed,
     ContributionArrived,
     GiveUp,
+    HelperAccused,
     HelperAnswered,
     HelperFailed,
     JobState,
@@ -47,6 +48,7 @@ from shared.errors import DeploymentError, MalformedMessage, ProtocolError, Zhiy
 from shared.mechanism import Mechanism
 from shared.plan import TrainingPlan, plan_to_json, steps
 from shared.roster import Roster
+from shared.secagg.complaint import Complaint, verify_complaint
 from shared.secagg.context import context
 from shared.secagg.topology_h import (
     Contribution,
@@ -62,6 +64,7 @@ from shared.wire import (
     ContributionRequest,
     Message,
     Refusal,
+    SealComplaint,
     UnmaskReply,
     UnmaskRequest,
     decode,
@@ -123,7 +126,7 @@ def train(job: Job) -> Learned:
                 job.progress("job_failed", step=state.turn.step, reason=reason)
                 raise DeploymentError(f"job {plan.job_id} step {state.turn.step} was given up: {reason}")
             case Collect():
-                state, this = _collect(job, learned, state, first=this is None)
+                state, this = _collect(job, learned, state, this)
             case AskHelpers() as ask if this is not None:
                 state = _ask_helpers(job, this, state, ask)
             case OpenSum() as opening if this is not None:
@@ -155,10 +158,11 @@ def _rules(job: Job) -> Rules:
         max_users=plan.max_users,
         helpers=plan.helpers,
         max_attempts=job.settings.max_attempts,
+        max_declared_users=job.settings.max_declared_users,
     )
 
 
-def _collect(job: Job, learned: Learned, state: State, *, first: bool) -> tuple[State, _Turn]:
+def _collect(job: Job, learned: Learned, state: State, previous: _Turn | None) -> tuple[State, _Turn]:
     plan, turn = job.plan, state.turn
     inputs = learning.inputs(plan, learned)
     digest = inputs_digest(inputs)
@@ -169,21 +173,29 @@ def _collect(job: Job, learned: Learned, state: State, *, first: bool) -> tuple[
     frame = encode(request)
     # Everybody is waited for once: a party that never came must not slow every later step.
     least = state.rules.min_tenants
-    tenants = sum("tenant" in member.roles for member in job.roster.entries) if first else least
+    tenants = sum("tenant" in member.roles for member in job.roster.entries) if previous is None else least
     nodes = job.exchange.nodes(wanted=tenants, least=least, timeout_seconds=job.settings.nodes_seconds)
     # On disk before anybody is asked, so that no attempt number is used twice; not before there is somebody to ask.
     job.ledger.append(
         "attempt", job_id=plan.job_id, plan_digest=plan.digest, time=job.now, step=turn.step, attempt=turn.attempt
     )
     kind = steps(plan)[turn.step].kind
-    job.progress("step_asked", step=turn.step, attempt=turn.attempt, kind=kind, nodes=len(nodes))
+    found = _nodes_left_out(state, previous)
+    asked = [node for node in nodes if (node,) not in found.values()]
+    job.progress("step_asked", step=turn.step, attempt=turn.attempt, kind=kind, nodes=len(asked))
     replies = job.exchange.ask(
-        dict.fromkeys(nodes, frame), group=_group(turn), timeout_seconds=job.settings.collect_seconds
+        dict.fromkeys(asked, frame), group=_group(turn), timeout_seconds=job.settings.collect_seconds
     )
-    found: dict[str, tuple[int, ...]] = {}
     for node, reply in replies.items():
         state = _take_contribution(job, state, ctx, node, reply, found)
     return advance(state, CollectionClosed(turn=turn)), _Turn(turn=turn, digest=digest, ctx=ctx, nodes=found)
+
+
+def _nodes_left_out(state: State, previous: _Turn | None) -> dict[str, tuple[int, ...]]:
+    # Asking a client whose contribution will not be taken would charge it for nothing. As a helper it is reached where
+    # it was before, or, if it came back as another node, where its new reply comes from.
+    known = {} if previous is None else previous.nodes
+    return {each.client: known[each.client] for each in state.excluded if each.client in known}
 
 
 def _take_contribution(
@@ -208,6 +220,9 @@ def _take_contribution(
             contribution, ctx=ctx, roster=job.roster, now=job.now, bits=job.plan.bits, num_coordinates=size
         )
         party = contribution.client
+        # The first node that has a party's signature; where a helper is to be reached does not depend on its users.
+        if party not in state.cohort:
+            found[party] = (node,)
         if [helper for helper, _ in contribution.seals] != sorted(job.plan.helpers):
             # Found out now it costs one party; found out when the sum opens it would cost everybody another attempt.
             raise MalformedMessage(f"{party} did not seal to exactly the plan's helpers")
@@ -219,7 +234,6 @@ def _take_contribution(
         if party in state.cohort:
             return state
         return advance(state, PartyLeft(turn=state.turn, party=party, reason=reason))
-    found[party] = (node,)
     job.progress(
         "contribution",
         step=state.turn.step,
@@ -266,7 +280,7 @@ def _take_answer(
     replies: Sequence[bytes | Silence],
     headers: tuple[ContributionHeader, ...],
 ) -> State:
-    # The first answer that the helper's own key signed; nodes that only claim to be the helper cannot give one.
+    # The first word that the helper's own key signed; nodes that only claim to be the helper cannot give one.
     reason = "it did not answer"
     for reply in replies:
         try:
@@ -274,6 +288,11 @@ def _take_answer(
         except ZhiyinError as error:
             reason = f"{type(error).__name__}: {error}"
             continue
+        if isinstance(found, Complaint):
+            job.progress(
+                "seal_complaint", step=this.turn.step, attempt=this.turn.attempt, party=helper, about=found.client
+            )
+            return advance(state, HelperAccused(turn=this.turn, helper=helper, client=found.client))
         job.progress("helper_answered", step=this.turn.step, attempt=this.turn.attempt, party=helper)
         return advance(state, HelperAnswered(turn=this.turn, helper=helper, answer=found))
     return advance(state, HelperFailed(turn=this.turn, helper=helper, reason=reason))
@@ -281,10 +300,15 @@ def _take_answer(
 
 def _verified_answer(
     job: Job, this: _Turn, helper: str, reply: bytes | Silence, headers: tuple[ContributionHeader, ...]
-) -> HelperAnswer:
+) -> HelperAnswer | Complaint:
     message = _read(reply)
     if isinstance(message, Refusal):
         raise ProtocolError(f"refused: {message.error}: {message.message}")
+    if isinstance(message, SealComplaint) and message.complaint.helper == helper:
+        verify_complaint(message.complaint, ctx=this.ctx, roster=job.roster, now=job.now)
+        if message.complaint.client not in {header.client for header in headers}:
+            raise MalformedMessage(f"it complains of {message.complaint.client}, which is not in the cohort")
+        return message.complaint
     if not isinstance(message, UnmaskReply) or message.answer.helper != helper:
         raise MalformedMessage("it did not send its own answer")
     found = message.answer

@@ -82,7 +82,12 @@ class MalformedMessage(ProtocolError): ...
 class BadSignature(ProtocolError): ...
 
 
-class BadSeal(ProtocolError): ...
+class BadSeal(ProtocolError):
+    """client: the party that sealed it, empty where that is not known."""
+
+    def __init__(self, message: str, *, client: str = "") -> None:
+        super().__init__(message)
+        self.client = client
 
 
 class UnknownKey(ProtocolError): ...

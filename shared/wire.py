@@ -1,7 +1,7 @@
-"""The five messages between server and clients, and their one strict encoding.
+"""The six messages between server and clients, and their one strict encoding.
 
     server -> client   ContributionRequest      client -> server   ContributionReply or Refusal
-    server -> helper   UnmaskRequest            helper -> server   UnmaskReply or Refusal
+    server -> helper   UnmaskRequest            helper -> server   UnmaskReply, SealComplaint or Refusal
 
 `decode` gives a message whose every field has its type and size, or raises MalformedMessage and nothing else. What the
 fields mean (signatures, contexts, plans) is for the protocol and the policy to judge.
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from shared.errors import BadSetting, MalformedMessage, ZhiyinError
 from shared.frame import Frame, pack_frame, unpack_frame
 from shared.roster import check_name
+from shared.secagg.complaint import Complaint
 from shared.secagg.context import digest_fields
 from shared.secagg.sealing import SEAL_BYTES
 from shared.secagg.topology_h import DIGEST_BYTES, SIGNATURE_BYTES, Contribution, ContributionHeader, HelperAnswer
@@ -98,7 +99,14 @@ class Refusal:
         return cls(party=party, error=type(error).__name__, message=message)
 
 
-Message = ContributionRequest | ContributionReply | UnmaskRequest | UnmaskReply | Refusal
+@dataclass(frozen=True, kw_only=True)
+class SealComplaint:
+    """In place of an answer: the one client whose seal does not open for this helper. Signed, unlike a refusal."""
+
+    complaint: Complaint
+
+
+Message = ContributionRequest | ContributionReply | UnmaskRequest | UnmaskReply | Refusal | SealComplaint
 
 
 def encode(message: Message) -> bytes:
@@ -336,6 +344,28 @@ def _refusal(fields: _Fields) -> Refusal:
     )
 
 
+def _complaint_to_frame(message: SealComplaint) -> tuple[dict[str, Any], dict[str, bytes]]:
+    sent = message.complaint
+    header = {
+        "helper": sent.helper,
+        "ctx": sent.ctx.hex(),
+        "client": sent.client,
+        "signature": sent.signature.hex(),
+    }
+    return header, {}
+
+
+def _complaint(fields: _Fields) -> SealComplaint:
+    return SealComplaint(
+        complaint=Complaint(
+            helper=fields.party("helper"),
+            ctx=fields.digits("ctx", DIGEST_BYTES),
+            client=fields.party("client"),
+            signature=fields.digits("signature", SIGNATURE_BYTES),
+        )
+    )
+
+
 def _array_bytes(name: str, array: NDArray[Any]) -> tuple[str, bytes]:
     if array.dtype.name not in _INPUT_TYPES:
         raise MalformedMessage(f"input {name!r} has type {array.dtype}; the types sent are {', '.join(_INPUT_TYPES)}")
@@ -365,4 +395,5 @@ _CODECS: dict[int, tuple[type[Any], _ToFrame, _FromFields]] = {
     3: (UnmaskRequest, _unmask_to_frame, _unmask),
     4: (UnmaskReply, _answer_to_frame, _answer),
     5: (Refusal, _refusal_to_frame, _refusal),
+    6: (SealComplaint, _complaint_to_frame, _complaint),
 }

@@ -127,6 +127,7 @@ def make_cast(
     retry_seconds: float = 0.0,
     collect_seconds: float = 20.0,
     max_attempts: int = 3,
+    max_declared_users: str = "{}",
 ) -> Cast:
     issuer, publisher = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     opened = {
@@ -194,6 +195,7 @@ collect_seconds = {collect_seconds}
 helpers_seconds = {collect_seconds}
 retry_seconds = {retry_seconds}
 max_attempts = {max_attempts}
+max_declared_users = {max_declared_users}
 
 [[models]]
 name = "courses"

@@ -200,7 +200,8 @@ def helper_answer(
 
     min_contributions: the helper's own minimum. noise_std: in steps, None only if the plan asks for no noise here.
     Nothing is answered unless every contribution verifies. Raises TooFewClients, MalformedMessage (a client twice, a
-    seal missing), WrongContext (clients with other helpers), UnknownKey, ExpiredKey, BadSignature, BadSeal.
+    seal missing), WrongContext (clients with other helpers), UnknownKey, ExpiredKey, BadSignature, BadSeal (naming the
+    first client whose seal does not open).
     """
     _check_context(ctx)
     check_cohort(contributions, min_contributions=min_contributions)
@@ -294,7 +295,9 @@ def _open(header: ContributionHeader, *, ctx: bytes, helper: str, seal_key: X255
     try:
         return MaskSeed(open_seal(seal_key, sealed, associated=_seal_data(ctx, header.client, helper)))
     except BadSeal as error:
-        raise BadSeal(f"the seal of {header.client} does not open with the key of {helper} in this context") from error
+        raise BadSeal(
+            f"the seal of {header.client} does not open with the key of {helper} in this context", client=header.client
+        ) from error
 
 
 def _seal_data(ctx: bytes, client: str, helper: str) -> bytes:

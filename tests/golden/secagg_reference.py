@@ -139,6 +139,13 @@ def answer(helper: str, ctx: bytes, made: list[dict[str, Any]]) -> dict[str, Any
     return {"helper": helper, "mask_sum": mask_sum.hex(), "frame": frame(4, header, {"mask_sum": mask_sum}).hex()}
 
 
+def complaint(helper: str, client: str, ctx: bytes) -> dict[str, Any]:
+    message = joined(b"zhiyin/complaint/1", ctx, helper.encode(), client.encode())
+    signature = Ed25519PrivateKey.from_private_bytes(private("sign", helper)).sign(message)
+    header = {"helper": helper, "ctx": ctx.hex(), "client": client, "signature": signature.hex()}
+    return {"helper": helper, "client": client, "frame": frame(6, header, {}).hex()}
+
+
 def cohort_part(made: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
     return made["client"].encode(), sha256(bytes.fromhex(made["masked"])), bytes.fromhex(made["signature"])
 
@@ -153,7 +160,8 @@ def bad_frames(good: bytes) -> list[dict[str, str]]:
     cases = {
         "another magic": b"ZHIX" + good[4:],
         "another version": good[:4] + b"\2" + good[5:],
-        "an unknown kind": good[:5] + b"\6" + good[6:],
+        "an unknown kind": good[:5] + b"\7" + good[6:],
+        "a contribution that calls itself a complaint": good[:5] + b"\6" + good[6:],
         "cut": good[:-1],
         "a byte too many": good + b"\0",
         "white space in the header": by_hand(b" " + raw),
@@ -268,6 +276,7 @@ def vectors() -> dict[str, Any]:
         "seal": seals(),
         "contributions": made,
         "answers": [answer(helper, ctx, made) for helper in HELPERS],
+        "complaint": complaint("south", "birch", ctx),
         "sum": [(sum(column) + 2**23) % 2**24 - 2**23 for column in zip(*VALUES.values(), strict=True)],
         "roster": roster(),
         "bad_frames": bad_frames(bytes.fromhex(made[0]["frame"])),

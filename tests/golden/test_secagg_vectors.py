@@ -17,11 +17,12 @@ from shared import errors
 from shared.errors import BadSeal, MalformedMessage
 from shared.roster import open_roster
 from shared.secagg import ring
+from shared.secagg.complaint import complain
 from shared.secagg.context import context
 from shared.secagg.prg import MaskSeed, add_keystreams
 from shared.secagg.sealing import open_seal, seal
 from shared.secagg.topology_h import contribute, helper_answer, open_sum
-from shared.wire import ContributionReply, UnmaskReply, decode, encode
+from shared.wire import ContributionReply, SealComplaint, UnmaskReply, decode, encode
 from tests.golden import secagg_reference
 
 VECTORS = json.loads((Path(__file__).parent / "secagg_vectors.json").read_text())
@@ -145,6 +146,14 @@ def test_the_answers_their_frames_and_the_sum() -> None:
         answers.append(made)
     opened = open_sum(ctx=CTX, contributions=sent, answers=answers, roster=roster, now=500, bits=24, num_coordinates=5)
     assert opened.tolist() == VECTORS["sum"]
+
+
+def test_the_complaint_and_its_frame() -> None:
+    case = VECTORS["complaint"]
+    key = Ed25519PrivateKey.from_private_bytes(secagg_reference.private("sign", case["helper"]))
+    made = SealComplaint(complaint=complain(ctx=CTX, helper=case["helper"], client=case["client"], signing_key=key))
+    assert encode(made).hex() == case["frame"]
+    assert decode(bytes.fromhex(case["frame"])) == made
 
 
 def test_the_roster() -> None:

@@ -27,7 +27,7 @@ for number in range(len(ledger.entries()), 1_000_000):
         ledger.answer_once(number.to_bytes(32, "big"))
     else:
         ledger.charge(job_id="job", step=number, attempt=0, context=number.to_bytes(32, "big"),
-                      mechanism=Gaussian(noise_std=1000.0, sensitivity=1.0), budget=None)
+                      mechanism=Gaussian(noise_std=1000.0, sensitivity=1.0), budget=None, job_budget=None)
     if not acknowledge_first:
         os.write(1, number.to_bytes(8, "big"))
 """
@@ -43,7 +43,8 @@ ledger = Ledger.open(Path(sys.argv[1]))
 sys.stdout.write("ready\\n"); sys.stdout.flush(); sys.stdin.readline()
 try:
     ledger.charge(job_id="job", step=0, attempt=0, context=sys.argv[2].encode().rjust(32),
-                  mechanism=Gaussian(noise_std=5.0, sensitivity=1.0), budget=Budget(epsilon=1.0, delta=1e-6))
+                  mechanism=Gaussian(noise_std=5.0, sensitivity=1.0), budget=Budget(epsilon=1.0, delta=1e-6),
+                  job_budget=None)
     print("granted")
 except BudgetExhausted:
     print("refused")

@@ -11,12 +11,13 @@ from client.tenant import tenant_values
 from server import learning
 from server.checkpoint import load_checkpoint
 from server.releases import ReleaseLedger
-from shared.errors import DeploymentError, MalformedFile, TooFewClients
+from shared.errors import BadSetting, DeploymentError, MalformedFile, TooFewClients
 from shared.interactions import concatenate
 from shared.plan import steps
 from shared.recipes.cooccurrence import head_items, pair_vectors, popularity_vectors
 from shared.recipes.recon import apply_gradient, clipped_gradient_sum, initial_state, solve_users, training_history
-from shared.wire import ContributionRequest, Refusal, UnmaskRequest, decode, encode
+from shared.secagg.complaint import complain
+from shared.wire import ContributionRequest, Refusal, SealComplaint, UnmaskRequest, decode, encode
 from tests.federation_cast import COOCCURRENCE, HELPERS, NAMES, NODES, RECON, Cast, history_of, make_cast
 
 POOLED = concatenate([history_of(name) for name in NAMES])
@@ -236,12 +237,126 @@ def test_a_tenant_without_budget_refuses_and_the_others_go_on(tmp_path):
     for attempt in range(3):
         home.ledger.charge(
             job_id="earlier", step=0, attempt=attempt, context=bytes([attempt]) * 32, mechanism=popularity,
-            budget=home.policy.budget,
+            budget=home.policy.budget, job_budget=home.policy.job_budget,
         )  # fmt: skip
     cast.run()
     assert released(cast) == [(0, 0, ["anna", "bert", "carl"]), (1, 0, ["anna", "bert"])]
     assert charges(cast, "carl") == [(0, 0)]
     assert any(event.get("reason", "").startswith("ProtocolError: refused: BudgetExhausted") for event in cast.events())
+
+
+# --- a seal that only its helper can see is bad ---
+
+
+def with_broken_seal(cast: Cast, name: str, helper: str):
+    """`name` seals nonsense to `helper` and signs it, in every attempt."""
+    from shared.secagg import topology_h
+
+    honest = topology_h.seal
+    bad = bytes.fromhex(cast.home(name).policy.helpers[helper].sealing)
+
+    def seal(public_key, secret, *, associated, random_bytes):
+        return honest(
+            public_key, secret, associated=b"-" if public_key == bad else associated, random_bytes=random_bytes
+        )
+
+    def meddle(node, message, handler):
+        if not contributing(name)(node, decode(frame_of(message))):
+            return handler(message)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(topology_h, "seal", seal)
+            return handler(message)
+
+    return meddle
+
+
+def test_a_client_with_a_bad_seal_spoils_one_attempt_and_is_left_out_of_the_rest_of_the_job(tmp_path):
+    cast = make_cast(tmp_path)
+    cast.run(meddle=with_broken_seal(cast, "carl", "bert"))
+    assert released(cast) == [(0, 1, ["anna", "bert"]), (1, 0, ["anna", "bert"])]
+    # It is not asked again, so it does not pay for what would not be taken.
+    assert charges(cast, "carl") == [(0, 0)]
+    abandoned = [event for event in cast.events() if event["event"] == "attempt_abandoned"]
+    assert [event["reason"] for event in abandoned] == ["helper bert says that the seal of carl does not open"]
+    complaint = [event for event in cast.events() if event["event"] == "seal_complaint"]
+    assert [(event["party"], event["about"]) for event in complaint] == [("bert", "carl")]
+
+
+def test_a_helper_with_a_bad_seal_is_left_out_as_a_tenant_and_goes_on_as_a_helper(tmp_path):
+    cast = make_cast(tmp_path)
+    cast.run(meddle=with_broken_seal(cast, "bert", "anna"))
+    assert released(cast) == [(0, 1, ["anna", "carl"]), (1, 0, ["anna", "carl"])]
+    assert charges(cast, "bert") == [(0, 0)]
+
+
+def test_a_bad_seal_that_leaves_too_few_ends_the_job_before_anybody_pays_again(tmp_path):
+    cast = make_cast(tmp_path, min_tenants=3)
+    with pytest.raises(DeploymentError, match=r"bert says that the seal of carl .* without carl 2 tenants contributed"):
+        cast.run(meddle=with_broken_seal(cast, "carl", "bert"))
+    assert charges(cast, "anna") == [(0, 0)]
+    assert released(cast) == []
+
+
+def complaint_frame(cast: Cast, client: str, **changes):
+    """A complaint of bert's about the turn at hand, made with bert's own key."""
+
+    def fault(node, message, handler):
+        request = decode(frame_of(message))
+        honest = decode(frame_of(handler(message))).answer
+        key = cast.home(changes.get("signer", "bert")).vault.signing_key
+        ctx = changes.get("ctx", honest.ctx)
+        assert request.headers
+        return reply_with(
+            message, encode(SealComplaint(complaint=complain(ctx=ctx, helper="bert", client=client, signing_key=key)))
+        )
+
+    return fault
+
+
+def test_a_lying_helper_can_shut_out_one_client_an_attempt_and_never_break_the_minimum(tmp_path):
+    cast = make_cast(tmp_path)
+    lies = iter(["carl", "anna", "bert"])
+
+    def lies_on(node, message, handler):
+        return complaint_frame(cast, next(lies))(node, message, handler)
+
+    with pytest.raises(DeploymentError, match=r"seal of carl .* seal of anna .* without anna 1 tenants contributed"):
+        cast.run(meddle=Meddler(helping("bert"), lies_on, times=9))
+    assert charges(cast, "anna") == [(0, 0), (0, 1)]
+    assert released(cast) == []
+
+
+@pytest.mark.parametrize(
+    ("client", "changes", "reason"),
+    [
+        ("nobody", {}, "not in the cohort"),
+        ("carl", {"signer": "carl"}, "BadSignature"),
+        ("carl", {"ctx": bytes(32)}, "another round"),
+    ],
+)
+def test_a_complaint_that_is_not_the_helpers_about_this_cohort_shuts_nobody_out(tmp_path, client, changes, reason):
+    cast = make_cast(tmp_path)
+    cast.run(meddle=Meddler(helping("bert"), complaint_frame(cast, client, **changes)))
+    assert released(cast) == [(0, 1, ["anna", "bert", "carl"]), (1, 0, ["anna", "bert", "carl"])]
+    abandoned = [event for event in cast.events() if event["event"] == "attempt_abandoned"]
+    assert reason in abandoned[0]["reason"]
+
+
+def test_a_tenant_that_declares_more_than_the_operator_allows_leaves_before_it_crowds_others_out(tmp_path):
+    cast = make_cast(tmp_path, declared={"anna": 970}, max_declared_users='{ bert = 20, "*" = 100 }')
+    cast.run()
+    # The sum holds 1,000: with anna's 970 the two others, asked after it, could not both be counted.
+    assert released(cast) == [(0, 0, ["bert", "carl"]), (1, 0, ["bert", "carl"])]
+    left = [event for event in cast.events() if event["event"] == "party_left"]
+    assert left[0]["party"] == "anna"
+    assert left[0]["reason"] == "CapacityExceeded: anna declares 970 users, this server allows it 100"
+
+
+def test_a_limit_on_a_name_that_is_not_on_the_roster_stops_the_job_before_anybody_is_asked(tmp_path):
+    cast = make_cast(tmp_path, max_declared_users="{ carlo = 20 }")
+    with pytest.raises(BadSetting, match=r"names carlo; the roster's tenants are anna, bert, carl"):
+        cast.run()
+    assert charges(cast, "anna") == []
 
 
 # --- a server that crashes ---

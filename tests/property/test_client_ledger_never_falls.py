@@ -48,6 +48,7 @@ class LedgerNeverFalls(RuleBasedStateMachine):
                 context=context,
                 mechanism=mechanism,
                 budget=Budget(epsilon=epsilon, delta=DELTA),
+                job_budget=None,
             )
         except AlreadyAnswered:
             assert known

@@ -13,6 +13,7 @@ from server.rounds import (
     CollectionClosed,
     ContributionArrived,
     GiveUp,
+    HelperAccused,
     HelperAnswered,
     HelperFailed,
     JobState,
@@ -32,7 +33,16 @@ from server.rounds import (
 )
 from shared.errors import CapacityExceeded, IllegalTransition
 
-RULES = Rules(num_steps=3, min_tenants=2, min_users=30, max_users=100, helpers=("anna", "bert"), max_attempts=2)
+LIMITS = {"anna": 35, "*": 50}
+RULES = Rules(
+    num_steps=3,
+    min_tenants=2,
+    min_users=30,
+    max_users=100,
+    helpers=("anna", "bert"),
+    max_attempts=2,
+    max_declared_users=LIMITS,
+)
 PARTIES = ("anna", "bert", "carl", "dora")
 
 
@@ -61,6 +71,7 @@ happenings = st.one_of(
     about(PartyLeft, party=parties, reason=st.just("gone")),
     about(CollectionClosed),
     about(HelperFailed, helper=parties, reason=st.just("gone")),
+    about(HelperAccused, helper=parties, client=parties),
     about(SumOpened),
     about(OpeningFailed, reason=st.just("does not verify")),
     about(StepStored),
@@ -72,20 +83,30 @@ def now(kind, **fields):
     return lambda turn: kind(turn=turn, **fields)
 
 
+def arriving(parties: int, users: int):
+    """Contributions of the first `parties`, and the end of the collection."""
+    offered = [Offer(client=client, declared_users=users, contribution=b"") for client in PARTIES[:parties]]
+    return [*(now(ContributionArrived, offer=offer) for offer in offered), now(CollectionClosed)]
+
+
 # Passages of an honest round, so that random events strike at every stage of it and not only at its start.
-collection = st.tuples(st.integers(1, 4), st.sampled_from([10, 33])).map(
-    lambda drawn: [
-        *(
-            now(ContributionArrived, offer=Offer(client=client, declared_users=drawn[1], contribution=b""))
-            for client in PARTIES[: drawn[0]]
-        ),
-        now(CollectionClosed),
-    ]
-)
+collection = st.tuples(st.integers(1, 4), st.sampled_from([10, 33, 33, 40])).map(lambda drawn: arriving(*drawn))
 answering = [now(HelperAnswered, helper=helper, answer=b"") for helper in RULES.helpers]
 ending = [now(SumOpened), now(StepStored), now(AttemptStarted)]
 rounds = st.tuples(collection, st.integers(1, 12)).map(lambda drawn: [*drawn[0], *answering, *ending][: drawn[1]])
-passages = st.one_of(rounds, rounds, st.just(ending), happenings.map(lambda happening: [happening]))
+# Three of 33 users or four of 20: without one of them, the others are still enough.
+crowd = st.sampled_from([(3, 33), (4, 20)]).map(lambda drawn: arriving(*drawn))
+accusations = st.tuples(
+    st.one_of(crowd, collection), st.sampled_from(RULES.helpers), parties, crowd, st.sampled_from([0, 4, 12, 12])
+).map(
+    lambda drawn: [
+        *drawn[0],
+        now(HelperAccused, helper=drawn[1], client=drawn[2]),
+        now(AttemptStarted),
+        *[*drawn[3], *answering, *ending][: drawn[4]],
+    ]
+)
+passages = st.one_of(rounds, rounds, accusations, st.just(ending), happenings.map(lambda happening: [happening]))
 sequences = st.lists(passages, min_size=1, max_size=12).map(lambda parts: [each for part in parts for each in part])
 
 
@@ -139,8 +160,43 @@ def test_a_sum_is_opened_only_with_the_answer_of_every_helper(sequence):
             assert tuple(sorted(helper for helper, _ in state.answers)) == RULES.helpers
 
 
+@settings(max_examples=80, deadline=None)
+@given(sequences)
+def test_nobody_is_counted_above_the_limit_that_this_server_sets_it(sequence):
+    for state in states_of(sequence):
+        for offer in state.offers:
+            assert offer.declared_users <= LIMITS.get(offer.client, LIMITS["*"])
+
+
+@settings(max_examples=120, deadline=None)
+@given(sequences)
+def test_a_client_left_out_is_in_no_later_cohort_and_one_an_attempt_is_the_most(sequence):
+    for earlier, later in pairwise(states_of(sequence)):
+        fresh = later.excluded[len(earlier.excluded) :]
+        assert later.excluded[: len(earlier.excluded)] == earlier.excluded
+        assert not {each.client for each in earlier.excluded} & set(later.cohort)
+        assert len(fresh) <= 1
+        for exclusion in fresh:
+            assert exclusion.helper in RULES.helpers
+            assert exclusion.client in earlier.cohort
+            # Whatever else this attempt's helpers say comes too late: the attempt is over.
+            assert later.turn == earlier.turn
+            assert later.phase in ("abandoned", "failed")
+
+
+@settings(max_examples=120, deadline=None)
+@given(sequences)
+def test_an_accusation_that_leaves_too_few_ends_the_job_and_names_both(sequence):
+    for earlier, later in pairwise(states_of(sequence)):
+        for exclusion in later.excluded[len(earlier.excluded) :]:
+            rest = [offer for offer in earlier.offers if offer.client != exclusion.client]
+            enough = len(rest) >= RULES.min_tenants and sum(offer.declared_users for offer in rest) >= RULES.min_users
+            assert enough or isinstance(action(later), GiveUp)
+            assert f"helper {exclusion.helper} says that the seal of {exclusion.client} does not" in later.reason
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(["ok", "small", "helper", "opening"]), max_size=30))
+@given(st.lists(st.sampled_from(["ok", "small", "helper", "opening", "seal"]), max_size=30))
 def test_every_job_ends_published_or_given_up_within_its_attempts(fates):
     state, fates = begin(RULES), [*fates, *["ok"] * 10]
     attempts: dict[int, int] = {}
@@ -155,11 +211,14 @@ def test_every_job_ends_published_or_given_up_within_its_attempts(fates):
 
 def one_attempt(state: JobState, fate: str) -> JobState:
     turn = state.turn
-    for client in PARTIES[: 1 if fate == "small" else 3]:
+    out = {each.client for each in state.excluded}
+    for client in [client for client in PARTIES if client not in out][: 1 if fate == "small" else 3]:
         offer = Offer(client=client, declared_users=20, contribution=b"")
         state = advance(state, ContributionArrived(turn=turn, offer=offer))
     state = advance(state, CollectionClosed(turn=turn))
-    if fate != "small":
+    if fate == "seal" and state.phase == "asking":
+        state = advance(state, HelperAccused(turn=turn, helper="anna", client=state.cohort[-1]))
+    elif fate != "small" and state.phase == "asking":
         state = advance(state, HelperAnswered(turn=turn, helper="anna", answer=b""))
         if fate == "helper":
             state = advance(state, HelperFailed(turn=turn, helper="bert", reason="gone"))
@@ -175,12 +234,15 @@ def one_attempt(state: JobState, fate: str) -> JobState:
 
 def test_random_sequences_reach_every_phase():
     """Without this, a generator that never gets past collecting would make the promises above empty."""
-    reached = set()
+    reached, left_out = set(), set()
 
     @settings(max_examples=200, deadline=None, database=None, derandomize=True)
     @given(sequences)
     def walk(sequence):
-        reached.update(state.phase for state in states_of(sequence))
+        states = states_of(sequence)
+        reached.update(state.phase for state in states)
+        left_out.update((len(state.excluded), state.phase, state.turn.step) for state in states)
 
     walk()
     assert reached >= {"collecting", "asking", "opening", "closed", "abandoned", "failed"}
+    assert {(1, "abandoned", 0), (1, "failed", 0), (1, "asking", 0), (1, "collecting", 1), (2, "failed", 0)} <= left_out

@@ -101,7 +101,7 @@ def test_status_tells_privacy_spent_and_left(filled: Path, run: Run) -> None:
     opened = ClientHome.open(filled)
     opened.ledger.charge(
         job_id="job", step=0, attempt=0, context=bytes(32), mechanism=Gaussian(noise_std=10, sensitivity=1),
-        budget=opened.policy.budget,
+        budget=opened.policy.budget, job_budget=opened.policy.job_budget,
     )  # fmt: skip
     privacy = run("status", "--json").value["privacy"]
     assert privacy["releases"] == 1

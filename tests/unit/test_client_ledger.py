@@ -21,7 +21,9 @@ NOISE = Gaussian(noise_std=20.0, sensitivity=1.0)
 
 def charge(ledger: Ledger, number: int, mechanism: Gaussian | DiscreteGaussian | None = NOISE) -> None:
     context = number.to_bytes(32, "big")
-    ledger.charge(job_id="job", step=number, attempt=0, context=context, mechanism=mechanism, budget=BUDGET)
+    ledger.charge(
+        job_id="job", step=number, attempt=0, context=context, mechanism=mechanism, budget=BUDGET, job_budget=None
+    )
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_a_release_without_noise_fits_no_budget(ledger: Ledger) -> None:
 
 
 def test_after_a_release_without_noise_no_finite_budget_covers_anything(ledger: Ledger) -> None:
-    ledger.charge(job_id="job", step=0, attempt=0, context=b"\x01" * 32, mechanism=None, budget=None)
+    ledger.charge(job_id="job", step=0, attempt=0, context=b"\x01" * 32, mechanism=None, budget=None, job_budget=None)
     assert math.isinf(ledger.spent_epsilon(1e-6))
     assert ledger.unprotected_releases() == 1
     with pytest.raises(BudgetExhausted):
@@ -100,14 +102,16 @@ def test_after_a_release_without_noise_no_finite_budget_covers_anything(ledger: 
 def test_a_mechanism_that_cannot_be_accounted_is_refused(ledger: Ledger) -> None:
     sampled = PoissonSampledGaussian(sample_rate=0.01, noise_multiplier=5.0, steps=1)
     with pytest.raises(Exception, match="sampled"):
-        ledger.charge(job_id="j", step=0, attempt=0, context=b"\x01" * 32, mechanism=sampled, budget=BUDGET)
+        ledger.charge(
+            job_id="j", step=0, attempt=0, context=b"\x01" * 32, mechanism=sampled, budget=BUDGET, job_budget=None
+        )
     assert ledger.entries() == ()
 
 
 def test_room_for_a_whole_job_is_told_before_its_first_step(ledger: Ledger) -> None:
-    ledger.require_room(BUDGET, [NOISE] * 3)
+    ledger.require_room(BUDGET, [NOISE] * 3, job_id="job", job_budget=None)
     with pytest.raises(BudgetExhausted):
-        ledger.require_room(BUDGET, [NOISE] * 1000)
+        ledger.require_room(BUDGET, [NOISE] * 1000, job_id="job", job_budget=None)
     assert ledger.entries() == ()
 
 
@@ -312,11 +316,20 @@ def test_what_other_jobs_cost_is_not_counted_to_this_one(ledger: Ledger) -> None
 
 
 def test_a_job_that_had_a_release_without_noise_fits_no_finite_figure(ledger: Ledger) -> None:
-    ledger.charge(job_id="job", step=0, attempt=0, context=b"\x01" * 32, mechanism=None, budget=None)
+    ledger.charge(job_id="job", step=0, attempt=0, context=b"\x01" * 32, mechanism=None, budget=None, job_budget=None)
     limit = Budget(epsilon=50.0, delta=1e-6)
     with pytest.raises(BudgetExhausted, match="from inf to inf"):
         ledger.require_room(None, [NOISE], job_id="job", job_budget=limit)
     ledger.require_room(None, [NOISE], job_id="another", job_budget=limit)
+
+
+def test_a_job_without_a_bound_is_only_ever_asked_for_by_saying_so(ledger: Ledger) -> None:
+    charged = {"job_id": "job", "step": 0, "attempt": 0, "context": bytes(32), "mechanism": NOISE, "budget": BUDGET}
+    with pytest.raises(TypeError, match="job_budget"):
+        ledger.charge(**charged)
+    with pytest.raises(TypeError, match="job_budget"):
+        ledger.require_room(BUDGET, [NOISE], job_id="job")  # type: ignore[call-arg]
+    assert ledger.entries() == ()
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"damaged" * 1000), Path.unlink])

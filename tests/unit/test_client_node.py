@@ -129,3 +129,49 @@ def test_flower_calls_back_before_it_waits_for_anything(monkeypatch: pytest.Monk
     flower_internals.before_exit(lambda: called.append("stopping"))
     exit_handler.trigger_exit_handlers(run_before_force_exit=True)
     assert called == ["stopping"]
+
+
+MANY_MESSAGES = """
+import os, time
+from types import SimpleNamespace
+from flwr.supercore.constant import TaskType
+from client import flower_internals
+
+may_end, end_one = os.pipe()
+
+def answer(spec, parent):
+    os.read(may_end, 1)
+    os._exit(0)
+
+def free():
+    return sorted(executor.get_eligible_capacity(set(TaskType))[0])
+
+def freed():
+    end = time.monotonic() + 10
+    while not free() and time.monotonic() < end:
+        time.sleep(0.01)
+    return free()
+
+flower_internals._run_clientapp_and_exit = answer
+executor = flower_internals.ForkingExecutor()
+message = SimpleNamespace(task_type=TaskType.CLIENT_APP)
+for _ in range(3):
+    assert free() == [TaskType.CLIENT_APP]
+    assert executor.launch(message).status.name == "ACCEPTED"
+    for _ in range(3):
+        assert free() == []
+        assert executor.launch(message).status.name == "CAPACITY_REJECTED"
+    os.write(end_one, b"x")
+    assert freed() == [TaskType.CLIENT_APP]
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("nobody is left")
+"""
+
+
+def test_a_node_works_on_one_message_at_a_time_and_takes_the_next_when_it_is_done() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_MESSAGES], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "nobody is left\n"), done.stderr

@@ -58,14 +58,14 @@ def test_a_server_that_asks_again_and_again_is_refused_once_the_job_costs_its_mo
     home, roster = seated_home(tmp_path)
     plan = cooccurrence()
     answers: list[object] = []
-    for attempt in range(40):
+    for attempt in range(60):
         request = ContributionRequest(plan_json=plan_to_json(plan), step=0, attempt=attempt, roster=roster, inputs={})
         answers.append(decode(answer(home, encode(request), now=1_000, random_bytes=os.urandom)))
     assert isinstance(answers[0], ContributionReply)
     assert isinstance(answers[-1], Refusal)
     assert answers[-1].error == "BudgetExhausted"
     assert "job job-1" in answers[-1].message
-    assert home.ledger.spent_epsilon(home.policy.delta) <= home.policy.max_epsilon_per_job == 1.0
+    assert home.ledger.spent_epsilon(home.policy.delta) <= home.policy.max_epsilon_per_job == 2.0
 
 
 def test_every_field_of_the_messages_on_the_wire_is_told(tmp_path: Path) -> None:
@@ -143,7 +143,8 @@ def test_its_cost_is_that_of_the_ledger_and_the_plan_together(tmp_path: Path) ->
     home, plan = make_home(tmp_path), cooccurrence()
     old = Gaussian(noise_std=10.0, sensitivity=1.0)
     home.ledger.charge(
-        job_id="old", step=0, attempt=0, context=bytes(32), mechanism=old, budget=home.policy.budget
+        job_id="old", step=0, attempt=0, context=bytes(32), mechanism=old, budget=home.policy.budget,
+        job_budget=home.policy.job_budget,
     )  # fmt: skip
     seen = preview(home, plan)
     assert seen.accepted

@@ -2,20 +2,27 @@
 
 import os
 import shutil
+import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.answer import answer
+from client.durable_files import write_file
+from client.home import POLICY_FILE
+from client.policy_file import render_policy
 from shared.plan import plan_to_json
 from shared.roster import open_roster, sign_roster
+from shared.secagg.complaint import verify_complaint
 from shared.secagg.context import context
-from shared.secagg.topology_h import cohort_digest, verify_answer, verify_contribution
+from shared.secagg.topology_h import cohort_digest, contribute, verify_answer, verify_contribution
 from shared.wire import (
     ContributionReply,
     ContributionRequest,
     Refusal,
+    SealComplaint,
     UnmaskReply,
     UnmaskRequest,
     decode,
@@ -196,10 +203,6 @@ def test_a_reply_sent_to_a_client_is_refused(cast):
 
 
 def test_more_users_than_declared_are_refused_without_a_word_about_them(cast):
-    from client.durable_files import write_file
-    from client.home import POLICY_FILE
-    from client.policy_file import render_policy
-
     home = cast.home("anna")
     policy = type(home.policy)(**{**vars(home.policy), "declared_users": 19})
     write_file(home.folder / POLICY_FILE, render_policy(policy).encode())
@@ -215,3 +218,136 @@ def test_every_answer_is_masked_anew(cast, tmp_path):
     twin = type(cast)(**{**vars(cast), "homes": {"anna": tmp_path / "copy"}})
     second = ask(twin, "anna", request_of(cast)).contribution
     assert first.masked != second.masked
+
+
+# --- rosters: who is on the list, and until when ---
+
+ISSUER = Ed25519PrivateKey.generate()
+
+
+def set_policy(cast, name, **changes):
+    home = cast.home(name)
+    write_file(home.folder / POLICY_FILE, render_policy(replace(home.policy, **changes)).encode())
+
+
+def roster_with(cast, members=None, **changes):
+    """The cast's roster with members changed (None: not listed), signed by an issuer whom everybody now trusts."""
+    for name in cast.homes:
+        set_policy(cast, name, issuer_public_key=ISSUER.public_key().public_bytes_raw().hex())
+    known = open_roster(roster_of(cast), original_issuer(cast), NOW)
+    changed = {member.name: member for member in known.entries} | {
+        name: None if fields is None else replace(known.member(name, NOW), **fields)
+        for name, fields in (members or {}).items()
+    }
+    listed = tuple(member for member in changed.values() if member is not None)
+    return replace(known, entries=listed, **changes)
+
+
+def original_issuer(cast):
+    return tomllib.loads(cast.job.read_text())["issuer_public_key"]
+
+
+@pytest.mark.parametrize(
+    ("members", "changes", "error", "message"),
+    [
+        ({}, {"expires_at": NOW}, "ExpiredKey", f"the roster is valid from 0 to {NOW}, now is {NOW}"),
+        ({}, {"issued_at": NOW + 1}, "ExpiredKey", f"the roster is valid from {NOW + 1} to {2**40}, now is {NOW}"),
+        (
+            {"anna": {"not_after": NOW - 1}}, {}, "ExpiredKey",
+            f"the keys of anna are valid from 0 to {NOW - 1}, now is {NOW}",
+        ),
+        (
+            {"bert": {"not_before": NOW + 1}}, {}, "ExpiredKey",
+            f"the keys of bert are valid from {NOW + 1} to {2**40}, now is {NOW}",
+        ),
+        ({"anna": None}, {}, "UnknownKey", "'anna' is not on the roster"),
+        ({"anna": {"roles": ("helper",)}}, {}, "UnknownKey", "anna is on the roster, but not as a tenant"),
+        (
+            {"anna": {"signing_key": "5" * 64}}, {}, "UnknownKey",
+            "the roster lists another signing key for anna than the one in its home",
+        ),
+        (
+            {"bert": {"sealing_key": "5" * 64}}, {}, "PolicyViolation",
+            "plan job-1: helpers is bert with keys of the roster, this client's policy allows bert with the "
+            "pinned keys",
+        ),
+    ],
+)  # fmt: skip
+def test_a_roster_that_does_not_vouch_for_the_parties_now_is_refused_and_costs_nothing(
+    cast, members, changes, error, message
+):
+    sound = sign_roster(roster_with(cast), ISSUER)
+    refused = ask(cast, "anna", request_of(cast, roster=sign_roster(roster_with(cast, members, **changes), ISSUER)))
+    assert refused == Refusal(party="anna", error=error, message=message)
+    assert cast.home("anna").ledger.entries() == ()
+    # The list is all that was wrong: with a sound one the same request is answered.
+    assert isinstance(ask(cast, "anna", request_of(cast, roster=sound)), ContributionReply)
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "message"),
+    [
+        (
+            "", "UnknownKey",
+            "the roster issuer's public key must be 64 hex digits; ask whoever runs the federation for it",
+        ),
+        ("0" * 63 + "1", "BadSignature", "the roster is not signed by the issuer that this party trusts"),
+    ],
+)  # fmt: skip
+def test_a_home_that_knows_no_issuer_or_another_one_refuses_and_pays_nothing(cast, key, error, message):
+    set_policy(cast, "anna", issuer_public_key=key)
+    assert ask(cast, "anna", request_of(cast)) == Refusal(party="anna", error=error, message=message)
+    assert cast.home("anna").ledger.entries() == ()
+
+
+def headers_under(cast, roster, spoilt=None):
+    """Everybody's header in the context of `roster`, signed whether or not it lists them."""
+    made = []
+    for name in ("anna", "bert", "carl"):
+        pins = {each: bytes.fromhex(pin.sealing) for each, pin in cast.home(name).policy.helpers.items()}
+        if name == spoilt:
+            pins["bert"] = pins["anna"][::-1]
+        contribution = contribute(
+            ctx=context_of(cast, roster), client=name, declared_users=20,
+            values=np.zeros(NUM_ITEMS, dtype=np.int64), bits=64, helpers=pins,
+            signing_key=cast.home(name).vault.signing_key, random_bytes=os.urandom,
+        )  # fmt: skip
+        made.append(contribution.header())
+    return tuple(made)
+
+
+@pytest.mark.parametrize(
+    ("members", "error", "message"),
+    [
+        ({"carl": None}, "UnknownKey", "'carl' is not on the roster"),
+        ({"carl": {"signing_key": "5" * 64}}, "BadSignature", "the signature of carl does not verify"),
+        (
+            {"carl": {"not_after": NOW - 1}}, "ExpiredKey",
+            f"the keys of carl are valid from 0 to {NOW - 1}, now is {NOW}",
+        ),
+        (
+            {"bert": {"not_after": NOW - 1}}, "ExpiredKey",
+            f"the keys of bert are valid from 0 to {NOW - 1}, now is {NOW}",
+        ),
+    ],
+)  # fmt: skip
+def test_a_helper_sums_no_contribution_of_a_tenant_whose_key_is_unknown_or_expired(cast, members, error, message):
+    roster = roster_with(cast, members)
+    request = unmask_of(cast, headers_under(cast, roster), roster=sign_roster(roster, ISSUER))
+    assert ask(cast, "bert", request) == Refusal(party="bert", error=error, message=message)
+    assert cast.home("bert").ledger.entries() == ()
+    sound = roster_with(cast)
+    request = unmask_of(cast, headers_under(cast, sound), roster=sign_roster(sound, ISSUER))
+    assert isinstance(ask(cast, "bert", request), UnmaskReply)
+
+
+def test_a_helper_complains_of_the_client_whose_seal_does_not_open_and_can_still_answer_for_the_others(cast):
+    roster = roster_with(cast)
+    signed = sign_roster(roster, ISSUER)
+    headers = headers_under(cast, roster, spoilt="carl")
+    said = ask(cast, "bert", unmask_of(cast, headers, roster=signed))
+    assert isinstance(said, SealComplaint)
+    assert (said.complaint.helper, said.complaint.client) == ("bert", "carl")
+    verify_complaint(said.complaint, ctx=context_of(cast, roster), roster=roster, now=NOW)
+    assert cast.home("bert").ledger.entries() == ()
+    assert isinstance(ask(cast, "bert", unmask_of(cast, headers[:2], roster=signed)), UnmaskReply)

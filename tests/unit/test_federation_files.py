@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from server.durable_files import make_folder, sole_user, write_file
 from server.learning import Learned, Released
 from server.publishing import publish, read_latest, versions
 from server.releases import ReleaseLedger
-from server.settings import load_settings, load_signing_key
+from server.settings import load_settings, load_signing_key, require_known_tenants
 from shared.accounting import PrivacyStatement
 from shared.artifact import Artifact, open_artifact
 from shared.errors import ArtifactRejected, BadSetting, DeploymentError, MalformedFile
+from shared.roster import Member, Roster
 
 DIGEST = "a" * 64
 KEY = Ed25519PrivateKey.generate()
@@ -263,6 +265,10 @@ def test_paths_are_relative_to_the_job_file(tmp_path):
         ("collect_seconds = 5", "collect_seconds = -1", "collect_seconds must not be below zero"),
         ("collect_seconds = 5", "collect_secs = 5", "collect_secs"),
         ("collect_seconds = 5", "max_attempts = 0", "max_attempts must be at least 1"),
+        ("collect_seconds = 5", "max_declared_users = 500", "max_declared_users must be a table"),
+        ("collect_seconds = 5", "max_declared_users = { north = 0 }", "max_declared_users of north must be a whole"),
+        ("collect_seconds = 5", "max_declared_users = { north = true }", "max_declared_users of north must be a whole"),
+        ("collect_seconds = 5", 'max_declared_users = { "?" = 5 }', "a party's name must be"),
         ("1" * 64, "1" * 63, "issuer_public_key must be 64"),
         ('kind = "factors"', 'kind = "magic"', 'kind = "weights" or "factors"'),
         ("ridge = 0.1", "ridge = -1.0", "ridge"),
@@ -275,6 +281,18 @@ def test_a_wrong_job_file_is_refused_naming_file_and_setting(tmp_path, old, new,
         load(tmp_path, JOB.replace(old, new))
     assert "job.toml" in str(refused.value)
     assert named in str(refused.value)
+
+
+def test_limits_on_declared_users_are_read_and_must_name_tenants_of_the_roster(tmp_path):
+    settings = load(tmp_path, JOB.replace("collect_seconds = 5", 'max_declared_users = { north = 500, "*" = 200 }'))
+    assert settings.max_declared_users == {"north": 500, "*": 200}
+    fields = {"sealing_key": "2" * 64, "not_before": 0, "not_after": 9}
+    north = Member(name="north", signing_key="1" * 64, roles=("tenant", "helper"), **fields)
+    require_known_tenants(settings, Roster(entries=(north,), issued_at=0, expires_at=9))
+    helper = replace(north, roles=("helper",))
+    for entries in ((), (helper,)):
+        with pytest.raises(BadSetting, match="max_declared_users names north"):
+            require_known_tenants(settings, Roster(entries=entries, issued_at=0, expires_at=9))
 
 
 def test_a_missing_job_file_says_which_setting_names_it(tmp_path):

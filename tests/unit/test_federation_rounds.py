@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from server.rounds import (
@@ -7,6 +9,7 @@ from server.rounds import (
     CollectionClosed,
     ContributionArrived,
     GiveUp,
+    HelperAccused,
     HelperAnswered,
     HelperFailed,
     JobState,
@@ -131,3 +134,79 @@ def test_a_job_with_every_step_stored_is_published():
 def test_a_job_cannot_begin_outside_its_steps(step, attempt):
     with pytest.raises(BadSetting):
         begin(RULES, step=step, attempt=attempt)
+
+
+# --- a client whose seal a helper cannot open ---
+
+ALL = [offer("anna"), offer("bert"), offer("carl")]
+ACCUSED = "helper bert says that the seal of carl does not open"
+
+
+def accused(client: str = "carl", helper: str = "bert") -> JobState[bytes, bytes]:
+    return advance(collected(*ALL), HelperAccused(turn=FIRST, helper=helper, client=client))
+
+
+def test_an_accused_client_is_left_out_of_the_next_attempt_and_of_the_next_step():
+    state = accused()
+    assert action(state) == StartAttempt(turn=Turn(step=0, attempt=1))
+    assert state.reason == ACCUSED
+    state = advance(state, AttemptStarted(turn=FIRST))
+    for _ in range(2):
+        with pytest.raises(IllegalTransition, match=f"left out of this job: {ACCUSED}"):
+            advance(state, ContributionArrived(turn=state.turn, offer=offer("carl")))
+        state = collected(*ALL[:2], state=state)
+        assert state.cohort == ("anna", "bert")
+        for helper in RULES.helpers:
+            state = advance(state, HelperAnswered(turn=state.turn, helper=helper, answer=b""))
+        state = advance(state, SumOpened(turn=state.turn))
+        state = advance(state, StepStored(turn=state.turn))
+    assert action(state) == Publish()
+
+
+def test_a_second_accusation_in_one_attempt_is_not_believed_whoever_makes_it():
+    for helper in RULES.helpers:
+        with pytest.raises(IllegalTransition, match="cannot happen while the round is abandoned"):
+            advance(accused(), HelperAccused(turn=FIRST, helper=helper, client="anna"))
+
+
+@pytest.mark.parametrize(("helper", "client"), [("carl", "anna"), ("bert", "dora"), ("dora", "carl")])
+def test_only_a_helper_is_believed_and_only_about_the_cohort(helper, client):
+    with pytest.raises(IllegalTransition):
+        accused(client=client, helper=helper)
+
+
+def test_a_helper_that_has_answered_is_not_believed_any_more():
+    state = advance(collected(*ALL), HelperAnswered(turn=FIRST, helper="bert", answer=b""))
+    with pytest.raises(IllegalTransition, match="no answer of bert is awaited"):
+        advance(state, HelperAccused(turn=FIRST, helper="bert", client="carl"))
+
+
+def test_an_accusation_that_leaves_too_few_ends_the_job_at_once_and_says_who_accused_whom():
+    state = advance(collected(*ALL[1:]), HelperAccused(turn=FIRST, helper="bert", client="carl"))
+    assert action(state) == GiveUp(reason=f"{ACCUSED}; without carl 1 tenants contributed, at least 2 are needed")
+
+
+def test_a_cohort_that_shrank_by_itself_after_an_accusation_says_who_was_left_out():
+    state = advance(accused(), AttemptStarted(turn=FIRST))
+    state = collected(offer("anna"), state=state)
+    assert action(state) == GiveUp(reason=f"1 tenants contributed, at least 2 are needed; left out: {ACCUSED}")
+
+
+# --- limits on what one tenant may declare ---
+
+
+def test_a_tenant_above_its_limit_is_not_counted_and_takes_nobodys_place():
+    rules = replace(RULES, max_declared_users={"carl": 40, "*": 50})
+    state = advance(begin(rules), ContributionArrived(turn=FIRST, offer=offer("carl", users=40)))
+    for client, most in (("anna", 50), ("bert", 50)):
+        with pytest.raises(CapacityExceeded, match=f"{client} declares {most + 1} users, this server allows it {most}"):
+            advance(state, ContributionArrived(turn=FIRST, offer=offer(client, users=most + 1)))
+    with pytest.raises(CapacityExceeded, match="carl declares 41 users, this server allows it 40"):
+        advance(begin(rules), ContributionArrived(turn=FIRST, offer=offer("carl", users=41)))
+    assert advance(state, ContributionArrived(turn=FIRST, offer=offer("anna", users=50))).num_users == 90
+
+
+def test_without_a_limit_only_the_capacity_bounds_a_tenant():
+    assert advance(begin(RULES), ContributionArrived(turn=FIRST, offer=offer("anna", users=100))).num_users == 100
+    with pytest.raises(BadSetting, match="max_declared_users of carl"):
+        replace(RULES, max_declared_users={"carl": 0})

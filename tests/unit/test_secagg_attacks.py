@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from shared.errors import (
     WrongContext,
 )
 from shared.roster import Roster
+from shared.secagg.complaint import complain, verify_complaint
 from shared.secagg.context import context
 from shared.secagg.prg import MaskSeed
 from shared.secagg.sealing import open_seal, seal
@@ -152,8 +154,34 @@ def test_a_seal_moved_into_an_upload_that_its_thief_signs_does_not_open() -> Non
 
     cedar = resigned("cedar")
     verify(cedar)
-    with pytest.raises(BadSeal, match="cedar"):
+    with pytest.raises(BadSeal, match="cedar") as refused:
         ROUND.answer("north", headers([birch, cedar]))
+    assert refused.value.client == "cedar"
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({}, None),
+        ({"client": "birch"}, BadSignature),
+        ({"helper": "south"}, BadSignature),
+        ({"helper": "amber"}, UnknownKey),
+        ({"helper": "nobody"}, UnknownKey),
+        ({"ctx": bytes(32)}, WrongContext),
+        ({"signature": bytes(64)}, BadSignature),
+    ],
+)
+def test_a_complaint_holds_for_its_helper_its_client_and_its_context_alone(
+    change: dict[str, Any], error: type[Exception] | None
+) -> None:
+    made = complain(ctx=ROUND.ctx, helper="north", client="cedar", signing_key=signing_key("north"))
+    with nullcontext() if error is None else pytest.raises(error):
+        verify_complaint(replace(made, **change), ctx=ROUND.ctx, roster=ROSTER, now=NOW)
+    if not change:
+        with pytest.raises(ExpiredKey):
+            verify_complaint(made, ctx=ROUND.ctx, roster=ROSTER, now=3 * NOW)
+        with pytest.raises(WrongContext):
+            complain(ctx=b"short", helper="north", client="cedar", signing_key=signing_key("north"))
 
 
 OTHER_ROUNDS: list[Callable[[], Round]] = [

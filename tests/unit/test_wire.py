@@ -1,4 +1,4 @@
-"""The five messages and their strict encoding."""
+"""The six messages and their strict encoding."""
 
 import struct
 import tracemalloc
@@ -12,18 +12,20 @@ from shared import frame
 from shared.canonical import canonical_json
 from shared.errors import BudgetExhausted, MalformedMessage
 from shared.frame import Frame, pack_frame, unpack_frame
+from shared.secagg.complaint import complain
 from shared.wire import (
     ContributionReply,
     ContributionRequest,
     Message,
     Refusal,
+    SealComplaint,
     UnmaskReply,
     UnmaskRequest,
     decode,
     encode,
     inputs_digest,
 )
-from tests.secagg_cast import Round
+from tests.secagg_cast import Round, signing_key
 
 ROUND = Round()
 CONTRIBUTIONS = ROUND.contributions()
@@ -50,6 +52,7 @@ MESSAGES: tuple[Message, ...] = (
     ),
     UnmaskReply(answer=ROUND.answers(CONTRIBUTIONS)[0]),
     Refusal(party="amber", error="BudgetExhausted", message="知音: the budget of 1.0 is spent"),
+    SealComplaint(complaint=complain(ctx=ROUND.ctx, helper="north", client="birch", signing_key=signing_key("north"))),
 )
 NAMES = [type(message).__name__ for message in MESSAGES]
 
@@ -205,6 +208,13 @@ def test_a_field_of_another_type_or_size_is_malformed_or_kept_as_it_is(message: 
         (4, {"error": "x" * 65}),
         (4, {"message": "x" * 1_001}),
         (4, {"party": ""}),
+        (5, {"client": ""}),
+        (5, {"client": ["birch", "cedar"]}),
+        (5, {"client": "../birch"}),
+        (5, {"client": "b" * 65}),
+        (5, {"helper": None}),
+        (5, {"ctx": "ab" * 33}),
+        (5, {"signature": ""}),
     ],
 )
 def test_a_value_that_no_honest_peer_sends_is_malformed(message: int, change: dict[str, Any]) -> None:
@@ -279,6 +289,7 @@ def test_the_raw_frame_of_these_tests_is_a_good_one() -> None:
         raw_frame(REFUSAL, start=b"ZHIY\2"),
         raw_frame(REFUSAL, kind=0),
         raw_frame(REFUSAL, kind=6),
+        raw_frame(REFUSAL, kind=7),
         raw_frame(b""),
         raw_frame(b"[]"),
         raw_frame(b"5"),
