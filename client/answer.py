@@ -3,7 +3,7 @@
 Contributing, in this order: the roster under the pinned issuer key, the plan under the local policy, the inputs, the
 context recomputed from what was checked, the charge to the ledger, durable, and only then the sum of the local users,
 rounded with draws for this release alone, this party's own noise if the plan leaves it to tenants, and the masked and
-signed contribution. As a helper: everything checked again, and each context answered once in a lifetime.
+signed contribution. As a helper: everything checked again, and each mask slot of a context answered once in a lifetime.
 
 A refusal is a message too, without noise: it must not tell anything about a history. So it repeats only the words of
 errors that arise from the server's request, the policy and the ledger; the rest is told to the local log alone.
@@ -43,7 +43,7 @@ from shared.roster import Role, Roster, open_roster
 from shared.secagg import discrete_gaussian
 from shared.secagg.complaint import complain
 from shared.secagg.context import context, join_fields
-from shared.secagg.topology_h import ContributionHeader, check_cohort, contribute, helper_answer
+from shared.secagg.topology_h import ContributionHeader, check_cohort, contribute, helper_answer, slot_contexts
 from shared.wire import (
     ContributionReply,
     ContributionRequest,
@@ -139,7 +139,8 @@ def _contribute(
         declared_users=policy.declared_users,
         values=values,
         bits=plan.bits,
-        helpers={name: bytes.fromhex(policy.helpers[name].sealing) for name in plan.helpers},
+        sharing=plan.sharing,
+        helper_keys={name: bytes.fromhex(policy.helpers[name].sealing) for name in plan.helpers},
         signing_key=home.vault.signing_key,
         random_bytes=random_bytes,
     )
@@ -183,6 +184,8 @@ def _unmask(
     reply = helper_answer(
         ctx=checked.ctx,
         helper=home.name,
+        slots=request.slots,
+        sharing=plan.sharing,
         contributions=request.headers,
         roster=checked.roster,
         now=now,
@@ -194,7 +197,7 @@ def _unmask(
         signing_key=home.vault.signing_key,
         random_bytes=random_bytes,
     )
-    home.ledger.answer_once(checked.ctx)
+    home.ledger.answer_once(slot_contexts(checked.ctx, request.slots))
     return UnmaskReply(answer=reply)
 
 
@@ -234,9 +237,6 @@ def _check_cohort(home: ClientHome, plan: TrainingPlan, headers: tuple[Contribut
         raise WrongContext(f"the cohort declares {users} users, the plan's sum holds {plan.max_users}")
     if plan.noise == "tenant" and len(headers) > MAX_TENANTS:
         raise CapacityExceeded(f"the ring holds the noise of {MAX_TENANTS} tenants, the cohort has {len(headers)}")
-    for header in headers:
-        if [helper for helper, _ in header.seals] != sorted(plan.helpers):
-            raise MalformedMessage(f"{header.client} did not seal to exactly the plan's helpers")
 
 
 def _require_unspent(home: ClientHome, checked: _Checked) -> None:

@@ -147,14 +147,19 @@ class Ledger:
             head = self._append(connection, entries, "release", context, job_id, step, attempt, encoded)
         self._mark(*head)
 
-    def answer_once(self, context: bytes) -> None:
-        """Record, durably and before the answer leaves, that a helper answers `context`; AlreadyAnswered if it did."""
+    def answer_once(self, contexts: Sequence[bytes]) -> None:
+        """Record, durably and before the answer leaves, that a helper answers all of `contexts` (32 bytes each).
+
+        Raises AlreadyAnswered if it answered one of them before, or one is there twice; then none is recorded.
+        """
         with writing(self.path, mend=_MEND) as connection:
-            entries = self._verified(connection)
-            if any(entry.context == context and entry.kind == "answer" for entry in entries):
-                raise AlreadyAnswered(f"this helper has already answered context {context.hex()[:12]}…")
-            head = self._append(connection, entries, "answer", context, "", 0, 0, "")
-        self._mark(*head)
+            for context in contexts:
+                entries = self._verified(connection)
+                if any(entry.context == context and entry.kind == "answer" for entry in entries):
+                    raise AlreadyAnswered(f"this helper has already answered context {context.hex()[:12]}…")
+                head = self._append(connection, entries, "answer", context, "", 0, 0, "")
+        if contexts:
+            self._mark(*head)
 
     def require_room(
         self,

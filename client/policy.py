@@ -82,8 +82,8 @@ class LocalPolicy:
     min_helpers: int = field(
         default=2,
         metadata=_doc(
-            "The least number of helpers that hold the masks. All of them together with the server could open\n"
-            "every contribution; one that refuses keeps them closed."
+            "The least number of helpers that would have to work together with the server to open a contribution:\n"
+            "all of a plan's helpers, less those that the plan lets be absent."
         ),
     )
     min_bits: int = field(default=16, metadata=_doc("The narrowest ring, in bits, for masked sums: 16, 24, 32 or 64."))
@@ -212,7 +212,7 @@ def demands(
     yield _at_least("min_users", plan.min_users, policy.min_users)
     yield _at_least("max_users", plan.max_users, policy.declared_users)
     yield _at_least("bits", plan.bits, policy.min_bits)
-    yield _at_least("helpers", len(plan.helpers), policy.min_helpers)
+    yield _at_least("helpers less spare_helpers", plan.sharing.colluders, policy.min_helpers)
     yield from _helper_demands(policy, plan, roster)
     yield from _recipe_demands(policy, plan)
     yield from _privacy_demands(policy, plan)

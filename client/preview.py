@@ -188,7 +188,8 @@ def _blank_contribution(home: ClientHome, plan: TrainingPlan, step: Step) -> Con
         declared_users=home.policy.declared_users,
         values=np.zeros(step.num_coordinates, dtype=np.int64),
         bits=plan.bits,
-        helpers=blank,
+        sharing=plan.sharing,
+        helper_keys=blank,
         signing_key=Ed25519PrivateKey.generate(),
         random_bytes=urandom,
     )

@@ -12,6 +12,7 @@ from shared.canonical import canonical_json, finite, sha256_hex
 from shared.errors import BadSetting, MalformedMessage
 from shared.mechanism import DiscreteGaussian
 from shared.secagg.fixed_point import choose_scale, rounded_sensitivity, rounded_sum_sensitivity
+from shared.secagg.mask_sharing import MaskSharing
 
 FORMAT = "zhiyin-plan-1"
 Noise = Literal["helpers", "tenant", "none"]
@@ -87,7 +88,8 @@ RECIPES: dict[str, type[CooccurrencePlan] | type[ReconPlan]] = {"cooccurrence": 
 class Step:
     """One release: a vector of `num_coordinates` fixed-point integers of `scale` steps to the unit.
 
-    clip: L2 bound of one user in real units. mechanism: None when the plan asks for no noise.
+    clip: L2 bound of one user in real units. mechanism: all that the step may release, None when the plan asks for no
+    noise.
     """
 
     index: int
@@ -105,7 +107,7 @@ class TrainingPlan:
     job_id: stable over resumption. noise: who adds it ("none" is for tests; policies refuse it unless they list it).
     mu: whole budget in Gaussian DP. epsilon, delta: the claim, at least what the accountant derives from `mu`.
     popularity_share: part of mu^2 spent on popularity. max_users: capacity of the sum over the whole cohort.
-    bits: ring width. helpers: names on the roster, in order.
+    bits: ring width. helpers: names on the roster, in order. spare_helpers: how many of them may be absent.
     """
 
     job_id: str
@@ -122,6 +124,7 @@ class TrainingPlan:
     max_users: int
     bits: int
     helpers: tuple[str, ...]
+    spare_helpers: int = 0
 
     def __post_init__(self) -> None:
         if not _JOB_ID.fullmatch(self.job_id):
@@ -143,8 +146,10 @@ class TrainingPlan:
         _at_least(1, num_items=self.num_items, min_tenants=self.min_tenants, min_users=self.min_users)
         if self.max_users < self.min_users:
             raise ValueError(f"max_users {self.max_users} is below min_users {self.min_users}")
-        if len(self.helpers) < 2 or len(set(self.helpers)) != len(self.helpers):
-            raise ValueError("helpers must name at least two different parties")
+        try:
+            MaskSharing(helpers=self.helpers, spare=self.spare_helpers)
+        except BadSetting as error:
+            raise ValueError(f"helpers: {error}") from error
         if self.recipe.num_head_items > self.num_items:
             raise ValueError(
                 f"num_head_items {self.recipe.num_head_items} exceeds the catalogue's {self.num_items} items"
@@ -154,6 +159,22 @@ class TrainingPlan:
     def digest(self) -> str:
         """SHA-256 in hex of the canonical JSON; part of every context."""
         return sha256_hex(canonical_json(plan_to_json(self)))
+
+    @cached_property
+    def sharing(self) -> MaskSharing:
+        """Which helper holds which mask."""
+        return MaskSharing(helpers=self.helpers, spare=self.spare_helpers)
+
+    @property
+    def releases_per_step(self) -> int:
+        """What one step may release at worst, by helpers that are asked about different cohorts in one context.
+
+        Let the adversary have every helper but the `spare_helpers + 1` holders of one slot. Each of those answers for
+        that slot once, with its own noise, about a cohort that the server names to it; the masks of all other slots
+        are known. By the masks of the slot being pseudo-random, that is a function of `spare_helpers + 1` noisy sums.
+        Noise that tenants add is inside what is masked, so any number of answers shows the same noisy values.
+        """
+        return self.spare_helpers + 1 if self.noise == "helpers" else 1
 
     @property
     def recipe_name(self) -> str:
@@ -247,18 +268,23 @@ def _step(
     mu: float,
 ) -> Step:
     # Every tenant may add noise of its own, and a roster has fewer tenants than 1,000.
-    num_noises = {"helpers": len(plan.helpers), "tenant": MAX_TENANTS, "none": 0}[plan.noise]
+    num_noises = {"helpers": len(plan.sharing.slots), "tenant": MAX_TENANTS, "none": 0}[plan.noise]
+    releases = plan.releases_per_step
     scale = choose_scale(
         bits=plan.bits,
         max_users=plan.max_users,
         clip=clip,
-        noise_multiplier=1 / mu if num_noises else 0.0,
+        noise_multiplier=sqrt(releases) / mu if num_noises else 0.0,
         num_noises=num_noises,
         sensitivity=sensitivity,
     )
     noise, moved = None, sensitivity(scale)
     if plan.noise != "none":
-        noise = DiscreteGaussian(noise_std=ceil(moved / mu), sensitivity=moved, num_coordinates=size)
+        # Releases with noise of their own are one release of a longer vector, which a user moves sqrt(releases) as far.
+        together = moved * sqrt(releases)
+        noise = DiscreteGaussian(
+            noise_std=ceil(together / mu), sensitivity=together, num_coordinates=releases * size
+        )
     return Step(index=index, kind=kind, num_coordinates=size, clip=clip, scale=scale, mechanism=noise)
 
 

@@ -21,10 +21,19 @@ from shared.roster import check_name
 from shared.secagg.complaint import Complaint
 from shared.secagg.context import digest_fields
 from shared.secagg.sealing import SEAL_BYTES
-from shared.secagg.topology_h import DIGEST_BYTES, SIGNATURE_BYTES, Contribution, ContributionHeader, HelperAnswer
+from shared.secagg.topology_h import (
+    DIGEST_BYTES,
+    SIGNATURE_BYTES,
+    Contribution,
+    ContributionHeader,
+    HelperAnswer,
+    Seal,
+)
 
 MAX_CLIENTS = 4_000
-MAX_HELPERS = 16
+# Three slots of up to three helpers each at the least; sixteen helpers without a spare.
+MAX_SEALS = 64
+MAX_SLOT_CHARACTERS = 200
 MAX_REFUSAL_CHARACTERS = 1_000
 Inputs = Mapping[str, NDArray[Any]]
 
@@ -64,13 +73,14 @@ class ContributionReply:
 
 @dataclass(frozen=True, kw_only=True)
 class UnmaskRequest:
-    """Asks a helper for the sum of its masks over the cohort that `headers` lists."""
+    """Asks a helper for the sum of its masks in `slots` over the cohort that `headers` lists."""
 
     plan_json: dict[str, Any]
     step: int
     attempt: int
     roster: bytes
     inputs_digest: bytes
+    slots: tuple[str, ...]
     headers: tuple[ContributionHeader, ...]
 
     @property
@@ -203,16 +213,26 @@ class _Fields:
         return [_Fields(each, {}) for each in value]
 
 
-def _seals_to_json(seals: tuple[tuple[str, bytes], ...]) -> list[dict[str, str]]:
-    return [{"helper": helper, "seal": sealed.hex()} for helper, sealed in seals]
+def _seals_to_json(seals: tuple[Seal, ...]) -> list[dict[str, str]]:
+    return [{"slot": each.slot, "helper": each.helper, "seal": each.sealed.hex()} for each in seals]
 
 
-def _seals(fields: _Fields) -> tuple[tuple[str, bytes], ...]:
+def _seals(fields: _Fields) -> tuple[Seal, ...]:
     seals = []
-    for each in fields.objects("seals", MAX_HELPERS):
-        seals.append((each.party("helper"), each.digits("seal", SEAL_BYTES)))
+    for each in fields.objects("seals", MAX_SEALS):
+        slot = each.text("slot", MAX_SLOT_CHARACTERS)
+        seals.append(Seal(slot=slot, helper=each.party("helper"), sealed=each.digits("seal", SEAL_BYTES)))
         each.end()
     return tuple(seals)
+
+
+def _slots(fields: _Fields) -> tuple[str, ...]:
+    value = fields.take("slots")
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_SEALS:
+        raise MalformedMessage(f"slots must be a list of 1 to {MAX_SEALS} names")
+    if not all(isinstance(slot, str) and len(slot) <= MAX_SLOT_CHARACTERS for slot in value):
+        raise MalformedMessage(f"slots must be names of at most {MAX_SLOT_CHARACTERS} characters")
+    return tuple(value)
 
 
 def _request_to_frame(message: ContributionRequest) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -281,6 +301,7 @@ def _unmask_to_frame(message: UnmaskRequest) -> tuple[dict[str, Any], dict[str, 
         "step": message.step,
         "attempt": message.attempt,
         "inputs_digest": message.inputs_digest.hex(),
+        "slots": list(message.slots),
         "headers": headers,
     }
     return fields, {"roster": message.roster}
@@ -293,6 +314,7 @@ def _unmask(fields: _Fields) -> UnmaskRequest:
         attempt=fields.integer("attempt"),
         roster=fields.section("roster"),
         inputs_digest=fields.digits("inputs_digest", DIGEST_BYTES),
+        slots=_slots(fields),
         headers=tuple(_header(each) for each in fields.objects("headers", MAX_CLIENTS)),
     )
 
@@ -314,6 +336,7 @@ def _answer_to_frame(message: UnmaskReply) -> tuple[dict[str, Any], dict[str, by
     header = {
         "helper": sent.helper,
         "ctx": sent.ctx.hex(),
+        "slots": list(sent.slots),
         "cohort": sent.cohort.hex(),
         "signature": sent.signature.hex(),
     }
@@ -325,6 +348,7 @@ def _answer(fields: _Fields) -> UnmaskReply:
         answer=HelperAnswer(
             helper=fields.party("helper"),
             ctx=fields.digits("ctx", DIGEST_BYTES),
+            slots=_slots(fields),
             cohort=fields.digits("cohort", DIGEST_BYTES),
             mask_sum=fields.section("mask_sum"),
             signature=fields.digits("signature", SIGNATURE_BYTES),

@@ -1,7 +1,7 @@
 """A small federation to aggregate in: three tenants, two helpers, an issuer; keys from fixed bytes, so runs repeat."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from shared.roster import Member, Roster
 from shared.secagg.context import context
+from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.prg import Keystream
 from shared.secagg.topology_h import Contribution, ContributionHeader, HelperAnswer, contribute, helper_answer, open_sum
 
 NOW = 1_000
 TENANTS = ("amber", "birch", "cedar")
 HELPERS = ("north", "south")
+THREE_HELPERS = ("east", "north", "south")
+ONE_MAY_BE_ABSENT = MaskSharing(helpers=THREE_HELPERS, spare=1)
 
 
 def signing_key(name: str) -> Ed25519PrivateKey:
@@ -37,7 +40,7 @@ def random_bytes(seed: int) -> Callable[[int], bytes]:
 
 
 def member(name: str, /, **changes: Any) -> Member:
-    helper = name in HELPERS
+    helper = name in THREE_HELPERS
     fields: dict[str, Any] = {
         "name": name,
         "signing_key": public_hex(signing_key(name)),
@@ -49,7 +52,7 @@ def member(name: str, /, **changes: Any) -> Member:
     return Member(**{**fields, **changes})
 
 
-ROSTER = Roster(entries=tuple(member(name) for name in TENANTS + HELPERS), issued_at=0, expires_at=2 * NOW)
+ROSTER = Roster(entries=tuple(member(name) for name in TENANTS + THREE_HELPERS), issued_at=0, expires_at=2 * NOW)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +65,11 @@ class Round:
     now: int = NOW
     step: int = 0
     seed: int = 1
-    pins: dict[str, bytes] = field(
-        default_factory=lambda: {name: sealing_key(name).public_key().public_bytes_raw() for name in HELPERS}
-    )
+    sharing: MaskSharing = MaskSharing(helpers=HELPERS)
+
+    @property
+    def pins(self) -> dict[str, bytes]:
+        return {name: sealing_key(name).public_key().public_bytes_raw() for name in self.sharing.helpers}
 
     @property
     def ctx(self) -> bytes:
@@ -86,7 +91,8 @@ class Round:
             "declared_users": 10,
             "values": np.asarray(values, dtype=np.int64),
             "bits": self.bits,
-            "helpers": self.pins,
+            "sharing": self.sharing,
+            "helper_keys": self.pins,
             "signing_key": signing_key(client),
             "random_bytes": random_bytes(self.seed + sum(client.encode())),
         }
@@ -100,6 +106,8 @@ class Round:
         fields: dict[str, Any] = {
             "ctx": self.ctx,
             "helper": helper,
+            "slots": self.sharing.held_by(helper),
+            "sharing": self.sharing,
             "contributions": headers,
             "roster": self.roster,
             "now": self.now,
@@ -113,15 +121,20 @@ class Round:
         }
         return helper_answer(**{**fields, **changes})
 
-    def answers(self, contributions: Sequence[Contribution], **changes: Any) -> list[HelperAnswer]:
+    def answers(
+        self, contributions: Sequence[Contribution], *, absent: Sequence[str] = (), **changes: Any
+    ) -> list[HelperAnswer]:
         headers = [contribution.header() for contribution in contributions]
-        return [self.answer(helper, headers, **changes) for helper in HELPERS]
+        asked = self.sharing.assign(self.sharing.slots, absent)
+        assert asked is not None
+        return [self.answer(helper, headers, slots=slots, **changes) for helper, slots in asked.items()]
 
     def open(
         self, contributions: Sequence[Contribution], answers: Sequence[HelperAnswer], **changes: Any
     ) -> NDArray[np.int64]:
         fields: dict[str, Any] = {
             "ctx": self.ctx,
+            "sharing": self.sharing,
             "contributions": contributions,
             "answers": answers,
             "roster": self.roster,

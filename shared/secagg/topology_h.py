@@ -1,12 +1,14 @@
 """One-shot secure aggregation with helpers, as pure functions of values (topology H; the shape of Prio and DAP).
 
-    client   y = q - sum_h PRG(seed_h);  sends y, each seed sealed to its helper, and a signature over all of it
-    helper   m_h = sum_i PRG(seed_ih) + z_h  over a cohort of at least the minimum, z_h discrete Gaussian noise
-    server   sum y + sum_h m_h = sum q + sum_h z_h, everything modulo 2^b
+    client   y = q - sum_s PRG(seed_s);  sends y, each slot's seed sealed to its holders, and a signature over all of it
+    helper   m_h = sum_i sum_s PRG(seed_is) + z_h  over a cohort of at least the minimum and the slots it is asked for,
+             z_h discrete Gaussian noise
+    server   sum y + sum_h m_h = sum q + sum_h z_h, everything modulo 2^b, when every slot is in one answer
 
-A client speaks once. What the server learns is the noisy sum, as long as one helper does not collude with it; if the
-server and all helpers collude, every contribution opens. That a helper answers one context once is durable state and
-therefore its caller's duty; `context` is the key to keep.
+Without spare helpers there is one slot for each helper (`mask_sharing`). A client speaks once. What the server learns
+is the noisy sum, as long as some slot's holders are all honest; if the server and one holder of every slot collude,
+every contribution opens. That a helper answers a slot of one context once is durable state and therefore its caller's
+duty; `slot_contexts` are the keys to keep.
 """
 
 from collections import Counter
@@ -31,17 +33,27 @@ from shared.errors import (
 from shared.roster import Roster
 from shared.secagg import discrete_gaussian, ring
 from shared.secagg.context import CONTEXT_BYTES, digest_fields, join_fields
+from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.prg import MaskSeed, add_keystreams, subtract_keystreams
 from shared.secagg.sealing import open_seal, seal
 
 RandomBytes = Callable[[int], bytes]
 SIGNATURE_BYTES = 64
 DIGEST_BYTES = 32
-MIN_HELPERS = 2
-_CONTRIBUTION = b"zhiyin/contribution/1"
-_ANSWER = b"zhiyin/answer/1"
+_CONTRIBUTION = b"zhiyin/contribution/2"
+_ANSWER = b"zhiyin/answer/2"
 _COHORT = b"zhiyin/cohort/1"
-_SEAL = b"zhiyin/seal-to/1"
+_SEAL = b"zhiyin/seal-to/2"
+_SLOT = b"zhiyin/slot/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seal:
+    """The seed of `slot`, readable by `helper` alone: 80 bytes."""
+
+    slot: str
+    helper: str
+    sealed: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +61,12 @@ class ContributionHeader:
     """A contribution without its vector: all that a helper is shown.
 
     declared_users: how many users the client states in public; signed, so that a server cannot inflate a cohort.
-    seals: (helper, 80 bytes) sorted by helper. masked_digest: SHA-256 of the vector. signature: Ed25519 over it all.
+    seals: sorted by slot and helper. masked_digest: SHA-256 of the vector. signature: Ed25519 over it all.
     """
 
     client: str
     declared_users: int
-    seals: tuple[tuple[str, bytes], ...]
+    seals: tuple[Seal, ...]
     masked_digest: bytes
     signature: bytes
 
@@ -67,7 +79,7 @@ class Contribution:
     ctx: bytes
     declared_users: int
     masked: bytes = field(repr=False)
-    seals: tuple[tuple[str, bytes], ...]
+    seals: tuple[Seal, ...]
     signature: bytes
 
     def header(self) -> ContributionHeader:
@@ -82,10 +94,14 @@ class Contribution:
 
 @dataclass(frozen=True, kw_only=True)
 class HelperAnswer:
-    """What a helper sends. cohort: digest of the headers it summed. mask_sum: packed, the helper's noise inside."""
+    """What a helper sends. slots: whose masks are in it, sorted. cohort: digest of the headers it summed.
+
+    mask_sum: packed, the helper's noise inside.
+    """
 
     helper: str
     ctx: bytes
+    slots: tuple[str, ...]
     cohort: bytes
     mask_sum: bytes = field(repr=False)
     signature: bytes
@@ -98,32 +114,31 @@ def contribute(
     declared_users: int,
     values: NDArray[np.int64],
     bits: int,
-    helpers: Mapping[str, bytes],
+    sharing: MaskSharing,
+    helper_keys: Mapping[str, bytes],
     signing_key: Ed25519PrivateKey,
     random_bytes: RandomBytes,
 ) -> Contribution:
-    """Mask `values` (num_coordinates,) under a fresh seed for each helper.
+    """Mask `values` (num_coordinates,) under a fresh seed for each slot.
 
-    helpers: name -> X25519 public key, 32 bytes, from the client's own pins and never from the server.
+    helper_keys: name -> X25519 public key, 32 bytes, from the client's own pins and never from the server.
     random_bytes: the operating system's, e.g. os.urandom.
-    Raises PolicyViolation for fewer than two different helpers' keys, UnknownKey for a key that is none,
+    Raises PolicyViolation unless each helper has a key of its own, UnknownKey for a key that is none,
     CapacityExceeded for a value outside the ring's signed range.
     """
     _check_context(ctx)
-    if len(set(helpers.values())) < max(MIN_HELPERS, len(helpers)):
-        raise PolicyViolation(
-            f"a mask needs {MIN_HELPERS} or more helpers, each with a key of its own, got {len(helpers)}"
-        )
+    if set(helper_keys) != set(sharing.helpers) or len(set(helper_keys.values())) != len(helper_keys):
+        raise PolicyViolation(f"each of the helpers {', '.join(sharing.helpers)} must have one key of its own")
     if declared_users < 1:
         raise BadSetting(f"declared_users must be at least 1, got {declared_users}")
     buffer = ring.encode(values, bits)
-    keys, seals = [], []
-    for helper, public_key in sorted(helpers.items()):
-        seed = MaskSeed(random_bytes(32))
-        keys.append(seed.key(ctx))
-        bound = _seal_data(ctx, client, helper)
-        seals.append((helper, seal(public_key, seed.reveal(), associated=bound, random_bytes=random_bytes)))
-    subtract_keystreams(buffer, keys)
+    seeds = {slot: MaskSeed(random_bytes(32)) for slot in sharing.slots}
+    seals = []
+    for slot, helper in sharing.places:
+        bound = _seal_data(ctx, client, slot, helper)
+        sealed = seal(helper_keys[helper], seeds[slot].reveal(), associated=bound, random_bytes=random_bytes)
+        seals.append(Seal(slot=slot, helper=helper, sealed=sealed))
+    subtract_keystreams(buffer, [seed.key(ctx) for seed in seeds.values()])
     masked = ring.pack(buffer, bits)
     digest = sha256(masked).digest()
     signature = signing_key.sign(_contribution_message(ctx, client, declared_users, tuple(seals), digest))
@@ -133,45 +148,60 @@ def contribute(
 
 
 def verify_contribution(
-    contribution: Contribution, *, ctx: bytes, roster: Roster, now: int, bits: int, num_coordinates: int
+    contribution: Contribution,
+    *,
+    ctx: bytes,
+    sharing: MaskSharing,
+    roster: Roster,
+    now: int,
+    bits: int,
+    num_coordinates: int,
 ) -> None:
     """Raise WrongContext, UnknownKey, ExpiredKey, MalformedMessage or BadSignature unless it can be accepted."""
-    _verify(
-        contribution,
-        contribution.header(),
-        ctx=ctx,
-        roster=roster,
-        now=now,
-        size=ring.size_bytes(bits, num_coordinates),
-    )
+    size = ring.size_bytes(bits, num_coordinates)
+    _verify(contribution, contribution.header(), ctx=ctx, sharing=sharing, roster=roster, now=now, size=size)
 
 
-def verify_header(header: ContributionHeader, *, ctx: bytes, roster: Roster, now: int) -> None:
+def verify_header(header: ContributionHeader, *, ctx: bytes, sharing: MaskSharing, roster: Roster, now: int) -> None:
     """Raise UnknownKey, ExpiredKey, MalformedMessage or BadSignature unless a tenant on the roster signed it so."""
     member = roster.member_as(header.client, "tenant", now)
     if not 1 <= header.declared_users < 2**53:
         raise MalformedMessage(f"{header.client} declares {header.declared_users} users")
-    names = [helper for helper, _ in header.seals]
-    if names != sorted(set(names)) or len(names) < MIN_HELPERS:
-        raise MalformedMessage(f"{header.client} must seal to at least {MIN_HELPERS} helpers, sorted and each once")
+    if tuple((each.slot, each.helper) for each in header.seals) != sharing.places:
+        raise MalformedMessage(f"{header.client} did not seal each mask to exactly the plan's helpers, in order")
     message = _contribution_message(ctx, header.client, header.declared_users, header.seals, header.masked_digest)
     member.verify(header.signature, message)
 
 
 def verify_answer(
-    answer: HelperAnswer, *, ctx: bytes, cohort: bytes, roster: Roster, now: int, bits: int, num_coordinates: int
+    answer: HelperAnswer,
+    *,
+    ctx: bytes,
+    slots: tuple[str, ...],
+    cohort: bytes,
+    roster: Roster,
+    now: int,
+    bits: int,
+    num_coordinates: int,
 ) -> None:
     """Raise WrongContext, UnknownKey, ExpiredKey, MalformedMessage or BadSignature unless it can be accepted.
 
-    cohort: `cohort_digest` of the contributions that the helper was to sum.
+    slots: those that the helper was asked for. cohort: `cohort_digest` of the contributions that it was to sum.
     """
     member = roster.member_as(answer.helper, "helper", now)
     if answer.ctx != ctx:
         raise WrongContext(f"the answer of {answer.helper} is for another round or other parameters")
+    if answer.slots != slots:
+        raise WrongContext(f"the answer of {answer.helper} is for other masks than it was asked for")
     if answer.cohort != cohort:
         raise WrongContext(f"the answer of {answer.helper} is for another set of contributions")
     _check_size(answer.mask_sum, answer.helper, ring.size_bytes(bits, num_coordinates))
-    member.verify(answer.signature, _answer_message(ctx, answer.helper, answer.cohort, answer.mask_sum))
+    member.verify(answer.signature, _answer_message(ctx, answer.helper, answer.slots, answer.cohort, answer.mask_sum))
+
+
+def slot_contexts(ctx: bytes, slots: Iterable[str]) -> tuple[bytes, ...]:
+    """32 bytes for each slot of a context: what a helper notes before its answer leaves, and answers once."""
+    return tuple(digest_fields(_SLOT, ctx, slot.encode()) for slot in slots)
 
 
 def cohort_digest(headers: Iterable[ContributionHeader]) -> bytes:
@@ -185,6 +215,8 @@ def helper_answer(
     *,
     ctx: bytes,
     helper: str,
+    slots: tuple[str, ...],
+    sharing: MaskSharing,
     contributions: Sequence[ContributionHeader],
     roster: Roster,
     now: int,
@@ -196,27 +228,33 @@ def helper_answer(
     signing_key: Ed25519PrivateKey,
     random_bytes: RandomBytes,
 ) -> HelperAnswer:
-    """The sum of this helper's masks over the cohort, with its noise, signed.
+    """The sum of this helper's masks in `slots` over the cohort, with its noise, signed.
 
-    min_contributions: the helper's own minimum. noise_std: in steps, None only if the plan asks for no noise here.
+    slots: some of those it holds, sorted, at least one. min_contributions: the helper's own minimum.
+    noise_std: in steps, None only if the plan asks for no noise here.
     Nothing is answered unless every contribution verifies. Raises TooFewClients, MalformedMessage (a client twice, a
-    seal missing), WrongContext (clients with other helpers), UnknownKey, ExpiredKey, BadSignature, BadSeal (naming the
+    seal missing), WrongContext (slots that are not its own), UnknownKey, ExpiredKey, BadSignature, BadSeal (naming the
     first client whose seal does not open).
     """
     _check_context(ctx)
     check_cohort(contributions, min_contributions=min_contributions)
+    if not slots or list(slots) != sorted(set(slots)) or not set(slots) <= set(sharing.held_by(helper)):
+        raise WrongContext(f"{helper} is asked for masks {list(slots)}, it holds {list(sharing.held_by(helper))}")
     for header in contributions:
-        verify_header(header, ctx=ctx, roster=roster, now=now)
-    _common_helpers(contributions)
-    keys = [_open(header, ctx=ctx, helper=helper, seal_key=seal_key).key(ctx) for header in contributions]
+        verify_header(header, ctx=ctx, sharing=sharing, roster=roster, now=now)
+    keys = [
+        _open(header, ctx=ctx, slot=slot, helper=helper, seal_key=seal_key).key(ctx)
+        for header in contributions
+        for slot in slots
+    ]
     buffer = ring.zeros(bits, num_coordinates)
     add_keystreams(buffer, keys)
     if noise_std is not None:
         noise = discrete_gaussian.sample(noise_std, num_coordinates, random_bytes)
         np.add(buffer, ring.reduce(noise, bits), out=buffer)
     mask_sum, cohort = ring.pack(buffer, bits), cohort_digest(contributions)
-    signature = signing_key.sign(_answer_message(ctx, helper, cohort, mask_sum))
-    return HelperAnswer(helper=helper, ctx=ctx, cohort=cohort, mask_sum=mask_sum, signature=signature)
+    signature = signing_key.sign(_answer_message(ctx, helper, slots, cohort, mask_sum))
+    return HelperAnswer(helper=helper, ctx=ctx, slots=slots, cohort=cohort, mask_sum=mask_sum, signature=signature)
 
 
 def check_cohort(headers: Sequence[ContributionHeader], *, min_contributions: int) -> None:
@@ -232,6 +270,7 @@ def check_cohort(headers: Sequence[ContributionHeader], *, min_contributions: in
 def open_sum(
     *,
     ctx: bytes,
+    sharing: MaskSharing,
     contributions: Sequence[Contribution],
     answers: Sequence[HelperAnswer],
     roster: Roster,
@@ -241,23 +280,33 @@ def open_sum(
 ) -> NDArray[np.int64]:
     """The cohort's noisy sum, int64 (num_coordinates,) in [-2^(b-1), 2^(b-1)).
 
-    Every signature is verified and all helpers must have answered for exactly these contributions. Raises
-    IllegalTransition (answers missing or too many), TooFewClients, WrongContext, MalformedMessage, UnknownKey,
-    ExpiredKey, BadSignature.
+    Every signature is verified; every slot must be in one answer, and all answers for exactly these contributions.
+    Raises IllegalTransition (a slot missing or answered twice), TooFewClients, WrongContext, MalformedMessage,
+    UnknownKey, ExpiredKey, BadSignature.
     """
     headers = [contribution.header() for contribution in contributions]
     check_cohort(headers, min_contributions=2)
     size = ring.size_bytes(bits, num_coordinates)
     for contribution, header in zip(contributions, headers, strict=True):
-        _verify(contribution, header, ctx=ctx, roster=roster, now=now, size=size)
-    sealed_to = _common_helpers(headers)
-    answered = sorted(answer.helper for answer in answers)
-    if answered != sealed_to:
-        raise IllegalTransition(f"the sum opens with one answer of each of {sealed_to}, there are {answered}")
+        _verify(contribution, header, ctx=ctx, sharing=sharing, roster=roster, now=now, size=size)
+    answered = sorted(slot for answer in answers for slot in answer.slots)
+    if answered != list(sharing.slots):
+        raise IllegalTransition(
+            f"the sum opens with one answer for each of {list(sharing.slots)}, there are {answered}"
+        )
     cohort = cohort_digest(headers)
     for answer in answers:
+        if not set(answer.slots) <= set(sharing.held_by(answer.helper)):
+            raise WrongContext(f"{answer.helper} answered for masks {list(answer.slots)} that are not its own")
         verify_answer(
-            answer, ctx=ctx, cohort=cohort, roster=roster, now=now, bits=bits, num_coordinates=num_coordinates
+            answer,
+            ctx=ctx,
+            slots=answer.slots,
+            cohort=cohort,
+            roster=roster,
+            now=now,
+            bits=bits,
+            num_coordinates=num_coordinates,
         )
     total = ring.zeros(bits, num_coordinates)
     for packed in (*(each.masked for each in contributions), *(each.mask_sum for each in answers)):
@@ -265,22 +314,21 @@ def open_sum(
     return ring.decode(total, bits)
 
 
-def _common_helpers(headers: Sequence[ContributionHeader]) -> list[str]:
-    sealed_to = [helper for helper, _ in headers[0].seals]
-    for header in headers:
-        if [helper for helper, _ in header.seals] != sealed_to:
-            raise WrongContext(f"{header.client} sealed to other helpers than {headers[0].client}")
-    return sealed_to
-
-
 def _verify(
-    contribution: Contribution, header: ContributionHeader, *, ctx: bytes, roster: Roster, now: int, size: int
+    contribution: Contribution,
+    header: ContributionHeader,
+    *,
+    ctx: bytes,
+    sharing: MaskSharing,
+    roster: Roster,
+    now: int,
+    size: int,
 ) -> None:
     # The header is given, for its digest of the vector is the dear part.
     if contribution.ctx != ctx:
         raise WrongContext(f"the contribution of {contribution.client} is for another round or other parameters")
     _check_size(contribution.masked, contribution.client, size)
-    verify_header(header, ctx=ctx, roster=roster, now=now)
+    verify_header(header, ctx=ctx, sharing=sharing, roster=roster, now=now)
 
 
 def _check_size(packed: bytes, sender: str, expected: int) -> None:
@@ -288,32 +336,31 @@ def _check_size(packed: bytes, sender: str, expected: int) -> None:
         raise MalformedMessage(f"{sender} sent a vector of {len(packed)} bytes, the round's have {expected}")
 
 
-def _open(header: ContributionHeader, *, ctx: bytes, helper: str, seal_key: X25519PrivateKey) -> MaskSeed:
-    sealed = dict(header.seals).get(helper)
-    if sealed is None:
-        raise MalformedMessage(f"{header.client} sealed nothing to {helper}")
+def _open(header: ContributionHeader, *, ctx: bytes, slot: str, helper: str, seal_key: X25519PrivateKey) -> MaskSeed:
+    sealed = next(each.sealed for each in header.seals if (each.slot, each.helper) == (slot, helper))
     try:
-        return MaskSeed(open_seal(seal_key, sealed, associated=_seal_data(ctx, header.client, helper)))
+        return MaskSeed(open_seal(seal_key, sealed, associated=_seal_data(ctx, header.client, slot, helper)))
     except BadSeal as error:
         raise BadSeal(
             f"the seal of {header.client} does not open with the key of {helper} in this context", client=header.client
         ) from error
 
 
-def _seal_data(ctx: bytes, client: str, helper: str) -> bytes:
-    return join_fields(_SEAL, ctx, client.encode(), helper.encode())
+def _seal_data(ctx: bytes, client: str, slot: str, helper: str) -> bytes:
+    return join_fields(_SEAL, ctx, client.encode(), slot.encode(), helper.encode())
 
 
 def _contribution_message(
-    ctx: bytes, client: str, declared_users: int, seals: tuple[tuple[str, bytes], ...], masked_digest: bytes
+    ctx: bytes, client: str, declared_users: int, seals: tuple[Seal, ...], masked_digest: bytes
 ) -> bytes:
-    parts = (part for helper, sealed in seals for part in (helper.encode(), sealed))
+    parts = (part for each in seals for part in (each.slot.encode(), each.helper.encode(), each.sealed))
     users = declared_users.to_bytes(8, "big")
     return join_fields(_CONTRIBUTION, ctx, client.encode(), users, masked_digest, *parts)
 
 
-def _answer_message(ctx: bytes, helper: str, cohort: bytes, mask_sum: bytes) -> bytes:
-    return join_fields(_ANSWER, ctx, helper.encode(), cohort, sha256(mask_sum).digest())
+def _answer_message(ctx: bytes, helper: str, slots: tuple[str, ...], cohort: bytes, mask_sum: bytes) -> bytes:
+    named = join_fields(*(slot.encode() for slot in slots))
+    return join_fields(_ANSWER, ctx, helper.encode(), named, cohort, sha256(mask_sum).digest())
 
 
 def _check_context(ctx: bytes) -> None:

@@ -83,7 +83,20 @@ FIELDS = {
     "roster_digest": "33" * 32,
 }
 VALUES = {"amber": [1, -1, 0, 8_388_607, -8_388_608], "birch": [5, 6, 7, -8, 9]}
-HELPERS = ("north", "south")
+HELPERS = ("north", "south", "east")
+# One seed a slot, sealed to each of its holders: without a spare helper, and with one of three.
+SHARINGS = {
+    "two helpers": [("north", ["north"]), ("south", ["south"])],
+    "two of three": [
+        ("east+north", ["east", "north"]),
+        ("east+south", ["east", "south"]),
+        ("north+south", ["north", "south"]),
+    ],
+}
+ASKED = {
+    "two helpers": [("north", ["north"]), ("south", ["south"])],
+    "two of three": [("east", ["east+north", "east+south"]), ("south", ["north+south"])],
+}
 
 
 def private(what: str, name: str) -> bytes:
@@ -94,49 +107,76 @@ def sealing_public(name: str) -> bytes:
     return X25519PrivateKey.from_private_bytes(private("seal", name)).public_key().public_bytes_raw()
 
 
-def contribution(client: str, ctx: bytes) -> dict[str, Any]:
+def contribution(client: str, ctx: bytes, sharing: str) -> dict[str, Any]:
     values, seals = list(VALUES[client]), []
-    draws = []
-    for helper in HELPERS:
-        seed, ephemeral = private(f"seed {client}", helper), private(f"ephemeral {client}", helper)
-        draws += [seed, ephemeral]
+    seeds, ephemerals = [], []
+    for slot, holders in SHARINGS[sharing]:
+        seed = private(f"seed {client}", slot)
+        seeds.append(seed)
         values = [value - term for value, term in zip(values, mask(seed, ctx, 24, 5), strict=True)]
-        associated = joined(b"zhiyin/seal-to/1", ctx, client.encode(), helper.encode())
-        seals.append((helper, seal(sealing_public(helper), seed, associated, ephemeral)))
+        for helper in holders:
+            ephemeral = private(f"ephemeral {client} {slot}", helper)
+            ephemerals.append(ephemeral)
+            associated = joined(b"zhiyin/seal-to/2", ctx, client.encode(), slot.encode(), helper.encode())
+            seals.append((slot, helper, seal(sealing_public(helper), seed, associated, ephemeral)))
     masked = packed(values, 24)
-    parts = [part for helper, sealed in seals for part in (helper.encode(), sealed)]
-    message = joined(b"zhiyin/contribution/1", ctx, client.encode(), struct.pack(">Q", 40), sha256(masked), *parts)
+    parts = [part for slot, helper, sealed in seals for part in (slot.encode(), helper.encode(), sealed)]
+    message = joined(b"zhiyin/contribution/2", ctx, client.encode(), struct.pack(">Q", 40), sha256(masked), *parts)
     signature = Ed25519PrivateKey.from_private_bytes(private("sign", client)).sign(message)
     header = {
         "client": client,
         "ctx": ctx.hex(),
         "declared_users": 40,
-        "seals": [{"helper": helper, "seal": sealed.hex()} for helper, sealed in seals],
+        "seals": [{"slot": slot, "helper": helper, "seal": sealed.hex()} for slot, helper, sealed in seals],
         "signature": signature.hex(),
     }
     return {
         "client": client,
         "declared_users": 40,
         "values": VALUES[client],
-        "random": b"".join(draws).hex(),
+        "random": b"".join(seeds + ephemerals).hex(),
         "masked": masked.hex(),
         "signature": signature.hex(),
         "frame": frame(2, header, {"masked": masked}).hex(),
     }
 
 
-def answer(helper: str, ctx: bytes, made: list[dict[str, Any]]) -> dict[str, Any]:
+def answer(helper: str, slots: list[str], ctx: bytes, made: list[dict[str, Any]]) -> dict[str, Any]:
     total = [0] * 5
     for client in VALUES:
-        seed = private(f"seed {client}", helper)
-        total = [value + term for value, term in zip(total, mask(seed, ctx, 24, 5), strict=True)]
+        for slot in slots:
+            seed = private(f"seed {client}", slot)
+            total = [value + term for value, term in zip(total, mask(seed, ctx, 24, 5), strict=True)]
     mask_sum = packed(total, 24)
     parts = [part for each in made for part in cohort_part(each)]
     cohort = sha256(joined(b"zhiyin/cohort/1", *parts))
-    message = joined(b"zhiyin/answer/1", ctx, helper.encode(), cohort, sha256(mask_sum))
+    named = joined(*(slot.encode() for slot in slots))
+    message = joined(b"zhiyin/answer/2", ctx, helper.encode(), named, cohort, sha256(mask_sum))
     signature = Ed25519PrivateKey.from_private_bytes(private("sign", helper)).sign(message)
-    header = {"helper": helper, "ctx": ctx.hex(), "cohort": cohort.hex(), "signature": signature.hex()}
-    return {"helper": helper, "mask_sum": mask_sum.hex(), "frame": frame(4, header, {"mask_sum": mask_sum}).hex()}
+    header = {
+        "helper": helper,
+        "ctx": ctx.hex(),
+        "slots": slots,
+        "cohort": cohort.hex(),
+        "signature": signature.hex(),
+    }
+    return {
+        "helper": helper,
+        "slots": slots,
+        "mask_sum": mask_sum.hex(),
+        "frame": frame(4, header, {"mask_sum": mask_sum}).hex(),
+    }
+
+
+def aggregation(sharing: str, ctx: bytes) -> dict[str, Any]:
+    made = [contribution(client, ctx, sharing) for client in VALUES]
+    return {
+        "helpers": sorted({helper for _, holders in SHARINGS[sharing] for helper in holders}),
+        "spare": len(SHARINGS[sharing][0][1]) - 1,
+        "contributions": made,
+        "answers": [answer(helper, slots, ctx, made) for helper, slots in ASKED[sharing]],
+        "sum": [(sum(column) + 2**23) % 2**24 - 2**23 for column in zip(*VALUES.values(), strict=True)],
+    }
 
 
 def complaint(helper: str, client: str, ctx: bytes) -> dict[str, Any]:
@@ -264,7 +304,7 @@ PUBLISHED = {
 
 def vectors() -> dict[str, Any]:
     ctx = context(FIELDS)
-    made = [contribution(client, ctx) for client in VALUES]
+    rounds = {sharing: aggregation(sharing, ctx) for sharing in SHARINGS}
     seed = bytes(range(32))
     return {
         "published": PUBLISHED,
@@ -274,12 +314,10 @@ def vectors() -> dict[str, Any]:
             for bits in (16, 24, 32, 64)
         ],
         "seal": seals(),
-        "contributions": made,
-        "answers": [answer(helper, ctx, made) for helper in HELPERS],
+        "rounds": rounds,
         "complaint": complaint("south", "birch", ctx),
-        "sum": [(sum(column) + 2**23) % 2**24 - 2**23 for column in zip(*VALUES.values(), strict=True)],
         "roster": roster(),
-        "bad_frames": bad_frames(bytes.fromhex(made[0]["frame"])),
+        "bad_frames": bad_frames(bytes.fromhex(rounds["two helpers"]["contributions"][0]["frame"])),
     }
 
 

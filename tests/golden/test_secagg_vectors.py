@@ -19,6 +19,7 @@ from shared.roster import open_roster
 from shared.secagg import ring
 from shared.secagg.complaint import complain
 from shared.secagg.context import context
+from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.prg import MaskSeed, add_keystreams
 from shared.secagg.sealing import open_seal, seal
 from shared.secagg.topology_h import contribute, helper_answer, open_sum
@@ -102,15 +103,23 @@ def test_bad_seals(case: dict[str, Any]) -> None:
         open_seal(key, bytes.fromhex(case["seal"]), associated=bytes.fromhex(case["associated"]))
 
 
-@pytest.mark.parametrize("case", VECTORS["contributions"], ids=lambda case: case["client"])
-def test_the_contributions_and_their_frames(case: dict[str, Any]) -> None:
+def sharing(case: dict[str, Any]) -> MaskSharing:
+    return MaskSharing(helpers=tuple(case["helpers"]), spare=case["spare"])
+
+
+@pytest.mark.parametrize("name", VECTORS["rounds"])
+@pytest.mark.parametrize("client", [0, 1])
+def test_the_contributions_and_their_frames(name: str, client: int) -> None:
+    case = VECTORS["rounds"][name]["contributions"][client]
+    shared = sharing(VECTORS["rounds"][name])
     made = contribute(
         ctx=CTX,
         client=case["client"],
         declared_users=case["declared_users"],
         values=np.array(case["values"], dtype=np.int64),
         bits=24,
-        helpers={name: secagg_reference.sealing_public(name) for name in secagg_reference.HELPERS},
+        sharing=shared,
+        helper_keys={helper: secagg_reference.sealing_public(helper) for helper in shared.helpers},
         signing_key=Ed25519PrivateKey.from_private_bytes(secagg_reference.private("sign", case["client"])),
         random_bytes=given_bytes(bytes.fromhex(case["random"])),
     )
@@ -120,16 +129,19 @@ def test_the_contributions_and_their_frames(case: dict[str, Any]) -> None:
     assert decode(bytes.fromhex(case["frame"])) == ContributionReply(contribution=made)
 
 
-def test_the_answers_their_frames_and_the_sum() -> None:
-    signed = VECTORS["roster"]
+@pytest.mark.parametrize("name", VECTORS["rounds"])
+def test_the_answers_their_frames_and_the_sum(name: str) -> None:
+    signed, the_round = VECTORS["roster"], VECTORS["rounds"][name]
     roster = open_roster(bytes.fromhex(signed["signed"]), signed["issuer"], 500)
-    contributions = [decode(bytes.fromhex(case["frame"])) for case in VECTORS["contributions"]]
-    sent = [reply.contribution for reply in contributions if isinstance(reply, ContributionReply)]
+    replies = [decode(bytes.fromhex(case["frame"])) for case in the_round["contributions"]]
+    sent = [reply.contribution for reply in replies if isinstance(reply, ContributionReply)]
     answers = []
-    for case in VECTORS["answers"]:
+    for case in the_round["answers"]:
         made = helper_answer(
             ctx=CTX,
             helper=case["helper"],
+            slots=tuple(case["slots"]),
+            sharing=sharing(the_round),
             contributions=[each.header() for each in sent],
             roster=roster,
             now=500,
@@ -144,8 +156,17 @@ def test_the_answers_their_frames_and_the_sum() -> None:
         assert made.mask_sum.hex() == case["mask_sum"]
         assert encode(UnmaskReply(answer=made)).hex() == case["frame"]
         answers.append(made)
-    opened = open_sum(ctx=CTX, contributions=sent, answers=answers, roster=roster, now=500, bits=24, num_coordinates=5)
-    assert opened.tolist() == VECTORS["sum"]
+    opened = open_sum(
+        ctx=CTX,
+        sharing=sharing(the_round),
+        contributions=sent,
+        answers=answers,
+        roster=roster,
+        now=500,
+        bits=24,
+        num_coordinates=5,
+    )
+    assert opened.tolist() == the_round["sum"]
 
 
 def test_the_complaint_and_its_frame() -> None:
@@ -160,7 +181,7 @@ def test_the_roster() -> None:
     case = VECTORS["roster"]
     roster = open_roster(bytes.fromhex(case["signed"]), case["issuer"], 500)
     assert roster.digest == case["digest"]
-    assert [member.name for member in roster.entries] == ["amber", "birch", "north", "south"]
+    assert [member.name for member in roster.entries] == ["amber", "birch", "north", "south", "east"]
 
 
 @pytest.mark.parametrize("case", VECTORS["roster"]["bad"], ids=lambda case: case["why"])

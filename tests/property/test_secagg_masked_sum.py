@@ -13,7 +13,8 @@ from shared.errors import CapacityExceeded, MalformedMessage
 from shared.secagg import ring
 from shared.secagg.discrete_gaussian import sample
 from shared.secagg.prg import Keystream, MaskSeed, add_keystreams, subtract_keystreams
-from tests.secagg_cast import HELPERS, TENANTS, Round, random_bytes
+from shared.secagg.mask_sharing import MaskSharing
+from tests.secagg_cast import HELPERS, ONE_MAY_BE_ABSENT, TENANTS, Round, random_bytes
 
 BITS = st.sampled_from(ring.WIDTHS)
 # Lengths around the block of the mask engine (64 KiB) and odd ones.
@@ -32,10 +33,12 @@ def test_the_opened_sum_is_the_plain_sum_whoever_dropped_out(data: Any, bits: in
     # Any values: the ring's sum is the plain sum modulo 2^b, and equal to it when that lies in the signed range.
     third = 2 ** (bits - 1) // 3
     values = {name: rng.integers(-third, third, size) for name in TENANTS}
-    the_round = Round(num_coordinates=size, bits=bits, seed=seed)
+    sharing = data.draw(st.sampled_from([MaskSharing(helpers=HELPERS), ONE_MAY_BE_ABSENT]))
+    the_round = Round(num_coordinates=size, bits=bits, seed=seed, sharing=sharing)
     contributions = [the_round.contribution(name, values[name]) for name in TENANTS]
     kept = [each for each in contributions if each.client in active]
-    opened = the_round.open(kept, the_round.answers(kept))
+    absent = data.draw(st.sets(st.sampled_from(sharing.helpers), max_size=sharing.spare))
+    opened = the_round.open(kept, the_round.answers(kept, absent=sorted(absent)))
     assert np.array_equal(opened, sum(values[name] for name in active))
 
 
