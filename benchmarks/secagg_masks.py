@@ -17,6 +17,7 @@ from rich.table import Table
 
 from shared.roster import Member, Roster
 from shared.secagg import discrete_gaussian, ring
+from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.prg import add_keystreams
 from shared.secagg.topology_h import contribute, helper_answer, open_sum
 
@@ -25,6 +26,7 @@ REPETITIONS = 20
 MASK_BYTES = 4 * 2**20
 CLIENTS = 20
 HELPERS = ("north", "south")
+SHARING = MaskSharing(helpers=HELPERS)
 
 
 def seconds(*tasks: Callable[[], object], repetitions: int = REPETITIONS) -> list[float]:
@@ -97,8 +99,8 @@ def whole_round(num_coordinates: int, bits: int) -> Sequence[float]:
 
     def client(name: str = "t0"):  # type: ignore[no-untyped-def]
         return contribute(
-            ctx=ctx, client=name, declared_users=1, values=values, bits=bits, helpers=pins,
-            signing_key=signing[name], random_bytes=os.urandom,
+            ctx=ctx, client=name, declared_users=1, values=values, bits=bits, sharing=SHARING,
+            helper_keys=pins, signing_key=signing[name], random_bytes=os.urandom,
         )  # fmt: skip
 
     sent = [client(name) for name in signing if name not in sealing]
@@ -106,14 +108,15 @@ def whole_round(num_coordinates: int, bits: int) -> Sequence[float]:
 
     def helper(name: str = "north"):  # type: ignore[no-untyped-def]
         return helper_answer(
-            ctx=ctx, helper=name, contributions=headers, roster=roster, now=5, min_contributions=2, noise_std=10_000,
-            seal_key=sealing[name], signing_key=signing[name], random_bytes=os.urandom, **shape,
+            ctx=ctx, helper=name, slots=(name,), sharing=SHARING, contributions=headers, roster=roster, now=5,
+            min_contributions=2, noise_std=10_000, seal_key=sealing[name], signing_key=signing[name],
+            random_bytes=os.urandom, **shape,
         )  # fmt: skip
 
     answers = [helper(name) for name in HELPERS]
 
     def server() -> object:
-        return open_sum(ctx=ctx, contributions=sent, answers=answers, roster=roster, now=5, **shape)
+        return open_sum(ctx=ctx, sharing=SHARING, contributions=sent, answers=answers, roster=roster, now=5, **shape)
 
     return seconds(client, helper, server, repetitions=5)
 

@@ -52,8 +52,9 @@ def print_preview(seen: "Preview", also_visible: Sequence[str], never_leaves: Se
     console.print(f"plan {seen.plan.job_id} ({seen.plan.recipe_name}, noise by {seen.plan.noise})")
     for message in seen.messages:
         noise = "none" if message.noise_std is None else f"standard deviation {message.noise_std:.4g}"
+        most = f"one {message.type}" if message.at_most == 1 else f"at most {message.at_most} of: {message.type}"
         console.print(
-            f"\nstep {message.step} {message.kind}: one {message.type}, {message.size_bytes:,} bytes; "
+            f"\nstep {message.step} {message.kind}: {most}, {message.size_bytes:,} bytes; "
             f"{message.num_coordinates:,} coordinates, clip {message.clip:g} for each user, noise {noise}"
         )
         table = _table("field", "bytes", "what it is")

@@ -18,7 +18,7 @@ from shared import accounting
 from shared.errors import BudgetExhausted
 from shared.plan import CooccurrencePlan, Noise, Step, TrainingPlan, make_plan, mechanisms, steps
 from shared.secagg import ring
-from shared.secagg.topology_h import Contribution, HelperAnswer, contribute
+from shared.secagg.topology_h import Contribution, HelperAnswer, Seal, contribute
 from shared.wire import ContributionReply, UnmaskReply, encode
 
 NEVER_LEAVES = (
@@ -41,7 +41,8 @@ _MEANING: Mapping[str, str] = {
     "ctx": "digest of the plan, step and parties, the same for all parties",
     "declared_users": "the round number from the policy, not a count",
     "masked": "the clipped, rounded sum over this party's users under the helpers' masks: uniformly random by itself",
-    "seals": "one mask seed for each helper, sealed to that helper's pinned key",
+    "seals": "the seed of every mask slot, sealed to the pinned key of each helper that holds the slot: {places}",
+    "slots": "which of this helper's slots the masks are of, all of them at most: {held}",
     "cohort": "digest of the contributions summed",
     "mask_sum": "sum of the masks, with this helper's noise inside: uniformly random by itself",
     "signature": "Ed25519 over all of it",
@@ -57,7 +58,10 @@ class SentField:
 
 @dataclass(frozen=True, kw_only=True)
 class SentMessage:
-    """One message to the server. size_bytes: of the whole frame; clip and noise_std: of the vector inside."""
+    """A kind of message to the server. size_bytes: of the whole frame; clip and noise_std: of the vector inside.
+
+    at_most: how many of them one attempt at the step can take from this home, each as large as this at most.
+    """
 
     type: str
     step: int
@@ -67,6 +71,7 @@ class SentMessage:
     noise_std: float | None
     fields: tuple[SentField, ...]
     size_bytes: int
+    at_most: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,16 +160,23 @@ def _messages(home: ClientHome, plan: TrainingPlan) -> Iterator[SentMessage]:
     for step in steps(plan):
         contribution = _blank_contribution(home, plan, step)
         reply = ContributionReply(contribution=contribution)
-        yield _message("contribution", step, contribution, len(encode(reply)))
+        yield _message("contribution", plan, step, contribution, size_bytes=len(encode(reply)))
         if home.name in plan.helpers:
             vector = bytes(ring.size_bytes(plan.bits, step.num_coordinates))
+            # A slot is answered for once in an attempt, all of them together or each of them alone.
+            slots = plan.sharing.held_by(home.name)
             answer = HelperAnswer(
-                helper=home.name, ctx=bytes(32), cohort=bytes(32), mask_sum=vector, signature=bytes(64)
+                helper=home.name, ctx=bytes(32), slots=slots, cohort=bytes(32), mask_sum=vector, signature=bytes(64)
             )
-            yield _message("helper answer", step, answer, len(encode(UnmaskReply(answer=answer))))
+            frame = encode(UnmaskReply(answer=answer))
+            yield _message("helper answer", plan, step, answer, size_bytes=len(frame), at_most=len(slots))
 
 
-def _message(name: str, step: Step, body: Contribution | HelperAnswer, size_bytes: int) -> SentMessage:
+def _message(
+    name: str, plan: TrainingPlan, step: Step, body: Contribution | HelperAnswer, *, size_bytes: int, at_most: int = 1
+) -> SentMessage:
+    held = body.slots if isinstance(body, HelperAnswer) else ()
+    words = {"places": f"{len(plan.sharing.places)} seals for {len(plan.sharing.slots)} slots", "held": ", ".join(held)}
     return SentMessage(
         type=name,
         step=step.index,
@@ -173,10 +185,15 @@ def _message(name: str, step: Step, body: Contribution | HelperAnswer, size_byte
         clip=step.clip,
         noise_std=None if step.mechanism is None else step.mechanism.noise_std / step.scale,
         fields=tuple(
-            SentField(name=entry.name, meaning=_MEANING[entry.name], size_bytes=_size(getattr(body, entry.name)))
+            SentField(
+                name=entry.name,
+                meaning=_MEANING[entry.name].format(**words),
+                size_bytes=_size(getattr(body, entry.name)),
+            )
             for entry in fields(body)
         ),
         size_bytes=size_bytes,
+        at_most=at_most,
     )
 
 
@@ -195,9 +212,11 @@ def _blank_contribution(home: ClientHome, plan: TrainingPlan, step: Step) -> Con
     )
 
 
-def _size(value: str | bytes | int | Sequence[tuple[str, bytes]]) -> int:
+def _size(value: str | bytes | int | Sequence[str | Seal]) -> int:
     if isinstance(value, int):
         return 8
     if isinstance(value, str | bytes):
         return len(value)
-    return sum(len(name) + len(sealed) for name, sealed in value)
+    return sum(
+        len(each) if isinstance(each, str) else len(each.slot + each.helper) + len(each.sealed) for each in value
+    )

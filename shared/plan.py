@@ -234,6 +234,8 @@ def plan_from_json(value: Any) -> TrainingPlan:
         kind = RECIPES[recipe.pop("name")]
         _same_types(kind, recipe)
         fields["helpers"] = tuple(str(name) for name in fields["helpers"])
+        for name in TrainingPlan.__dataclass_fields__.keys() - fields.keys() - {"recipe"}:
+            raise KeyError(name)
         _same_types(TrainingPlan, {name: field for name, field in fields.items() if name != "helpers"})
         return TrainingPlan(recipe=kind(**recipe), **fields)
     except KeyError as error:
@@ -282,9 +284,7 @@ def _step(
     if plan.noise != "none":
         # Releases with noise of their own are one release of a longer vector, which a user moves sqrt(releases) as far.
         together = moved * sqrt(releases)
-        noise = DiscreteGaussian(
-            noise_std=ceil(together / mu), sensitivity=together, num_coordinates=releases * size
-        )
+        noise = DiscreteGaussian(noise_std=ceil(together / mu), sensitivity=together, num_coordinates=releases * size)
     return Step(index=index, kind=kind, num_coordinates=size, clip=clip, scale=scale, mechanism=noise)
 
 

@@ -20,6 +20,7 @@ from shared.frame import Frame, pack_frame, unpack_frame
 from shared.roster import check_name
 from shared.secagg.complaint import Complaint
 from shared.secagg.context import digest_fields
+from shared.secagg.mask_sharing import MAX_SEALS
 from shared.secagg.sealing import SEAL_BYTES
 from shared.secagg.topology_h import (
     DIGEST_BYTES,
@@ -31,8 +32,6 @@ from shared.secagg.topology_h import (
 )
 
 MAX_CLIENTS = 4_000
-# Three slots of up to three helpers each at the least; sixteen helpers without a spare.
-MAX_SEALS = 64
 MAX_SLOT_CHARACTERS = 200
 MAX_REFUSAL_CHARACTERS = 1_000
 Inputs = Mapping[str, NDArray[Any]]

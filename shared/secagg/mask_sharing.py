@@ -12,11 +12,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from math import comb
 
 from shared.errors import BadSetting
 
 MIN_HELPERS = 2
 MAX_SPARE = 2
+# Sixteen helpers without a spare one, eight with one, six with two; a contribution carries 80 bytes for each.
+MAX_SEALS = 64
 _JOIN = "+"
 
 
@@ -24,7 +27,7 @@ _JOIN = "+"
 class MaskSharing:
     """helpers: names, at least two more than `spare`, kept sorted. spare: how many of them may be absent.
 
-    Raises BadSetting for anything else.
+    Raises BadSetting for anything else, and where a contribution would need more than MAX_SEALS seals.
     """
 
     helpers: tuple[str, ...]
@@ -40,6 +43,12 @@ class MaskSharing:
             raise BadSetting(
                 f"{MIN_HELPERS + self.spare} or more helpers are needed for {self.spare} that may be absent, "
                 f"got {len(self.helpers)}"
+            )
+        num_seals = comb(len(self.helpers), self.spare + 1) * (self.spare + 1)
+        if num_seals > MAX_SEALS:
+            raise BadSetting(
+                f"{len(self.helpers)} helpers of which {self.spare} may be absent need {num_seals} seals in every "
+                f"contribution, at most {MAX_SEALS} are allowed"
             )
 
     @cached_property

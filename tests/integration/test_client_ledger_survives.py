@@ -24,7 +24,7 @@ for number in range(len(ledger.entries()), 1_000_000):
     if acknowledge_first:
         os.write(1, number.to_bytes(8, "big"))
     if number % 3 == 2:
-        ledger.answer_once(number.to_bytes(32, "big"))
+        ledger.answer_once([number.to_bytes(32, "big")])
     else:
         ledger.charge(job_id="job", step=number, attempt=0, context=number.to_bytes(32, "big"),
                       mechanism=Gaussian(noise_std=1000.0, sensitivity=1.0), budget=None, job_budget=None)

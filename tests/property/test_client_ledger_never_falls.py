@@ -61,15 +61,19 @@ class LedgerNeverFalls(RuleBasedStateMachine):
             self.largest_budget = max(self.largest_budget, epsilon)
             assert self.ledger.spent()[-1] == mechanism
 
-    @rule(context=CONTEXTS)
-    def answer(self, context: bytes) -> None:
-        known = any(entry.kind == "answer" and entry.context == context for entry in self.seen)
+    @rule(contexts=st.lists(CONTEXTS, max_size=3))
+    def answer(self, contexts: list[bytes]) -> None:
+        known = {entry.context for entry in self.seen if entry.kind == "answer"}
+        twice = len(set(contexts)) < len(contexts)
         try:
-            self.ledger.answer_once(context)
+            self.ledger.answer_once(contexts)
         except AlreadyAnswered:
-            assert known
+            assert twice or known & set(contexts)
+            assert self.ledger.entries() == self.seen
         else:
-            assert not known
+            assert not twice
+            assert not known & set(contexts)
+            assert [entry.context for entry in self.ledger.entries()[len(self.seen) :]] == contexts
 
     @rule()
     def reopen(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.policy import LocalPolicy, check_plan
+from client.policy import LocalPolicy, check_plan, demands
 from shared import accounting
 from shared.errors import PolicyViolation
 from shared.plan import TrainingPlan, mechanisms
@@ -39,6 +39,22 @@ def test_less_than_a_least_is_refused_and_no_more(setting: str, limit: int) -> N
     limit = min((16, 24, 32, 64), key=lambda bits: abs(bits - limit % 80)) if setting == "min_bits" else limit
     field = AT_LEAST[setting]
     assert refused(make_policy(**{setting: limit}), PAIRS, field) == (getattr(PAIRS, field) < limit)
+
+
+@settings(max_examples=40, deadline=None)
+@given(num_helpers=st.integers(2, 6), spare=st.integers(0, 2), least=st.integers(2, 5))
+def test_fewer_colluders_than_the_least_number_of_helpers_are_refused_and_no_more(
+    num_helpers: int, spare: int, least: int
+) -> None:
+    names = tuple(f"helper-{number}" for number in range(num_helpers))
+    if num_helpers - spare < 2:
+        return
+    plan, policy = replace(PAIRS, helpers=names, spare_helpers=spare), make_policy(min_helpers=least)
+    found = refused(policy, plan, "helpers") or refused(policy, plan, "spare_helpers")
+    # Names without a pin are refused too, but for another reason.
+    counted = [demand for demand in demands(policy, plan, None, CATALOGUE) if type(demand.asked) is int]
+    assert all(demand.holds for demand in counted) == (num_helpers - spare >= least)
+    assert found or num_helpers - spare >= least
 
 
 @pytest.mark.parametrize("setting", AT_MOST)

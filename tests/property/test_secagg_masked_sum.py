@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from shared.errors import CapacityExceeded, MalformedMessage
 from shared.secagg import ring
 from shared.secagg.discrete_gaussian import sample
-from shared.secagg.prg import Keystream, MaskSeed, add_keystreams, subtract_keystreams
 from shared.secagg.mask_sharing import MaskSharing
+from shared.secagg.prg import Keystream, MaskSeed, add_keystreams, subtract_keystreams
 from tests.secagg_cast import HELPERS, ONE_MAY_BE_ABSENT, TENANTS, Round, random_bytes
 
 BITS = st.sampled_from(ring.WIDTHS)

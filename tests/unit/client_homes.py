@@ -20,6 +20,7 @@ from shared.roster import Member, Roster
 PINS = {
     "north": PinnedHelper(signing="1" * 64, sealing="2" * 64),
     "south": PinnedHelper(signing="3" * 64, sealing="4" * 64),
+    "east": PinnedHelper(signing="5" * 64, sealing="6" * 64),
 }
 ROSTER = Roster(
     entries=tuple(

@@ -171,7 +171,7 @@ def test_a_whole_home_put_back_is_noticed_when_the_marks_are_kept_elsewhere(tmp_
     (made.folder / "ledger.marks").rename(marks)
     (made.folder / "policy.toml").write_text(render_policy(make_policy(ledger_marks=str(marks))))
     shutil.copytree(made.folder, tmp_path / "backup")
-    ClientHome.open(made.folder).ledger.answer_once(bytes(32))
+    ClientHome.open(made.folder).ledger.answer_once([bytes(32)])
     shutil.rmtree(made.folder)
     shutil.copytree(tmp_path / "backup", made.folder)
     with pytest.raises(MalformedFile, match="older copy"):

@@ -74,15 +74,25 @@ def test_a_context_is_charged_once_even_after_a_restart(ledger: Ledger) -> None:
 
 def test_a_helper_answers_a_context_once_even_after_a_restart(ledger: Ledger) -> None:
     context = b"\x05" * 32
-    ledger.answer_once(context)
+    ledger.answer_once([context])
     with pytest.raises(AlreadyAnswered):
-        Ledger.open(ledger.path).answer_once(context)
+        Ledger.open(ledger.path).answer_once([context])
     assert ledger.spent() == ()
+
+
+@pytest.mark.parametrize("contexts", [(b"\x06" * 32, b"\x05" * 32), (b"\x06" * 32, b"\x06" * 32)])
+def test_several_contexts_are_answered_all_or_none(ledger: Ledger, contexts: tuple[bytes, ...]) -> None:
+    ledger.answer_once([b"\x05" * 32])
+    with pytest.raises(AlreadyAnswered):
+        ledger.answer_once(contexts)
+    assert len(ledger.entries()) == 1
+    ledger.answer_once([b"\x06" * 32, b"\x07" * 32])
+    assert [entry.context for entry in Ledger.open(ledger.path).entries()] == [bytes([n]) * 32 for n in (5, 6, 7)]
 
 
 def test_a_party_may_contribute_to_a_context_and_help_with_it(ledger: Ledger) -> None:
     charge(ledger, 3)
-    ledger.answer_once((3).to_bytes(32, "big"))
+    ledger.answer_once([(3).to_bytes(32, "big")])
     assert [entry.kind for entry in ledger.entries()] == ["release", "answer"]
 
 
@@ -337,7 +347,7 @@ def test_a_lost_ledger_is_to_be_treated_as_spent_and_not_restored_from_a_backup(
     ledger: Ledger, damage: Callable[[Path], None]
 ) -> None:
     damage(ledger.path)
-    for use in (lambda: Ledger.open(ledger.path), ledger.entries, lambda: ledger.answer_once(bytes(32))):
+    for use in (lambda: Ledger.open(ledger.path), ledger.entries, lambda: ledger.answer_once([bytes(32)])):
         with pytest.raises(BadInput, match="treat what it lost as spent") as said:
             use()
         assert "backup" not in str(said.value)

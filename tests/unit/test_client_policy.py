@@ -13,12 +13,17 @@ from shared.plan import CooccurrencePlan, ReconPlan, TrainingPlan
 from shared.roster import Roster
 from tests.unit.client_homes import CATALOGUE, PINS, ROSTER, cooccurrence, make_catalogue, make_policy, recon
 
+THREE = ("east", "north", "south")
+
 
 def check(policy: LocalPolicy, plan: TrainingPlan, roster: Roster = ROSTER) -> None:
     check_plan(policy, plan, roster, CATALOGUE)
 
 
-@pytest.mark.parametrize("plan", [cooccurrence(), recon(), cooccurrence(noise="tenant")])
+@pytest.mark.parametrize(
+    "plan",
+    [cooccurrence(), recon(), cooccurrence(noise="tenant"), cooccurrence(helpers=THREE, spare_helpers=1)],
+)
 def test_a_plan_within_the_policy_is_accepted(plan: TrainingPlan) -> None:
     check(make_policy(), plan)
 
@@ -132,6 +137,8 @@ REFUSED: list[tuple[str, LocalPolicy, TrainingPlan]] = [
     ("max_users", make_policy(declared_users=2_001), cooccurrence()),
     ("bits", make_policy(min_bits=64), cooccurrence()),
     ("helpers", make_policy(min_helpers=3), cooccurrence()),
+    ("helpers", make_policy(min_helpers=4), cooccurrence(helpers=THREE)),
+    ("spare_helpers", make_policy(min_helpers=3), cooccurrence(helpers=THREE, spare_helpers=1)),
     ("helpers", make_policy(), cooccurrence(helpers=("north", "stranger"))),
     ("helpers", make_policy(helpers={}), cooccurrence()),
     ("num_head_items", make_policy(max_head_items=7), cooccurrence()),
@@ -187,7 +194,7 @@ def test_a_helper_whose_roster_keys_are_not_the_pinned_ones_is_refused(change: d
 
 
 def test_a_pinned_helper_that_the_roster_does_not_list_as_one_is_refused() -> None:
-    north, south = ROSTER.entries
+    north, south = (ROSTER.entries[0], ROSTER.entries[1])
     tenants = replace(ROSTER, entries=(north, replace(south, roles=("tenant",))))
     with pytest.raises(PolicyViolation, match="role helper"):
         check(make_policy(), cooccurrence(), tenants)

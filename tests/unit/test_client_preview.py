@@ -176,3 +176,17 @@ def test_the_default_plan_is_one_that_the_policy_accepts(tmp_path: Path) -> None
     plan = default_plan(home)
     assert preview(home, plan).accepted
     assert plan.epsilon == home.policy.max_epsilon_per_job
+
+
+def test_a_helper_is_told_its_slots_and_how_often_it_may_be_asked_and_a_client_its_seals(tmp_path: Path) -> None:
+    plan = cooccurrence(helpers=("east", "north", "south"), spare_helpers=1)
+    contribution, answers = preview(make_home(tmp_path, name="north"), plan).messages[:2]
+    assert (contribution.at_most, answers.at_most) == (1, 2)
+    told = {sent.name: sent for message in (contribution, answers) for sent in message.fields}
+    assert "6 seals for 3 slots" in told["seals"].meaning
+    assert told["seals"].size_bytes > 6 * 80
+    assert "all of them at most: east+north, north+south" in told["slots"].meaning
+    assert told["slots"].size_bytes == len("east+northnorth+south")
+    (tmp_path / "two").mkdir()
+    alone = preview(make_home(tmp_path / "two", name="north"), cooccurrence()).messages[1]
+    assert (alone.type, alone.at_most) == ("helper answer", 1)

@@ -66,10 +66,10 @@ def headers_of(cast, names=("anna", "bert", "carl")):
     return tuple(ask(cast, name, request_of(cast)).contribution.header() for name in names)
 
 
-def unmask_of(cast, headers, **changes):
+def unmask_of(cast, headers, helper="bert", **changes):
     fields = {
         "plan_json": plan_to_json(cast.plan), "step": 0, "attempt": 0, "roster": roster_of(cast),
-        "inputs_digest": inputs_digest({}), "headers": headers,
+        "inputs_digest": inputs_digest({}), "slots": (helper,), "headers": headers,
     }  # fmt: skip
     return UnmaskRequest(**{**fields, **changes})
 
@@ -90,8 +90,9 @@ def test_an_honest_request_is_answered_and_charged_once(cast):
     assert isinstance(reply, ContributionReply)
     roster = open_own(cast)
     verify_contribution(
-        reply.contribution, ctx=context_of(cast, roster), roster=roster, now=NOW, bits=64, num_coordinates=NUM_ITEMS
-    )
+        reply.contribution, ctx=context_of(cast, roster), sharing=cast.plan.sharing, roster=roster, now=NOW, bits=64,
+        num_coordinates=NUM_ITEMS,
+    )  # fmt: skip
     assert [(entry.step, entry.attempt) for entry in cast.home("anna").ledger.entries()] == [(0, 0)]
 
 
@@ -111,10 +112,10 @@ def test_a_helper_answers_one_context_once_even_after_a_restart(cast):
 
 def test_a_helpers_answer_verifies_and_carries_its_own_noise(cast):
     headers, roster = headers_of(cast), open_own(cast)
-    found = ask(cast, "anna", unmask_of(cast, headers)).answer
+    found = ask(cast, "anna", unmask_of(cast, headers, "anna")).answer
     verify_answer(
-        found, ctx=context_of(cast, roster), cohort=cohort_digest(headers), roster=roster, now=NOW, bits=64,
-        num_coordinates=NUM_ITEMS,
+        found, ctx=context_of(cast, roster), slots=("anna",), cohort=cohort_digest(headers), roster=roster, now=NOW,
+        bits=64, num_coordinates=NUM_ITEMS,
     )  # fmt: skip
 
 

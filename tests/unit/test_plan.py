@@ -1,4 +1,5 @@
 from dataclasses import replace
+from math import sqrt
 from typing import Any
 
 import pytest
@@ -67,6 +68,41 @@ def test_a_cooccurrence_plan_has_two_releases_and_recon_one_a_round() -> None:
     assert steps(plan(recipe=RECON))[1].num_coordinates == 100 * 8
 
 
+THREE = ("east", "north", "south")
+
+
+@pytest.mark.parametrize("recipe", [COOCCURRENCE, RECON])
+def test_a_spare_helper_costs_the_square_root_of_two_in_noise_and_no_epsilon(
+    recipe: CooccurrencePlan | ReconPlan,
+) -> None:
+    # Two holders of a mask can be asked about two cohorts: two releases of one vector, under the same promise.
+    one, spare = plan(recipe=recipe, helpers=THREE), plan(recipe=recipe, helpers=THREE, spare_helpers=1)
+    assert (one.releases_per_step, spare.releases_per_step) == (1, 2)
+    assert spare.mu == pytest.approx(one.mu, rel=1e-3)
+    for single, double in zip(steps(one), steps(spare), strict=True):
+        assert single.mechanism is not None
+        assert double.mechanism is not None
+        each = double.mechanism.sensitivity / double.scale, single.mechanism.sensitivity / single.scale
+        assert each[0] == pytest.approx(sqrt(2) * each[1], rel=1e-3)
+        assert double.mechanism.num_coordinates == 2 * double.num_coordinates == 2 * single.mechanism.num_coordinates
+        noise = double.mechanism.noise_std / double.scale, single.mechanism.noise_std / single.scale
+        assert noise[0] == pytest.approx(sqrt(2) * noise[1], rel=2e-3)
+    assert epsilon(mechanisms(spare), spare.delta) <= 1.0
+
+
+def test_noise_that_tenants_add_is_released_once_however_many_helpers_are_asked() -> None:
+    assert plan(noise="tenant", helpers=THREE, spare_helpers=1).releases_per_step == 1
+
+
+@pytest.mark.parametrize(
+    ("helpers", "spare"),
+    [(("a", "b"), 1), (("a", "b", "c"), 2), (("a", "b", "c"), -1), (tuple("abcdef"), 3), (tuple("abcdefghi"), 1)],
+)
+def test_helpers_that_cannot_share_the_masks_so_are_a_bad_setting(helpers: tuple[str, ...], spare: int) -> None:
+    with pytest.raises(BadSetting, match="helpers"):
+        plan(helpers=helpers, spare_helpers=spare)
+
+
 def test_without_noise_there_is_nothing_to_account() -> None:
     assert mechanisms(plan(noise="none")) == ()
 
@@ -95,7 +131,9 @@ def test_every_field_changes_the_digest() -> None:
         "max_users": 20_001,
         "bits": 32,
         "helpers": ("south", "north"),
+        "spare_helpers": 1,
     }
+    made = replace(made, helpers=("east", "north", "south"))
     assert set(changes) == set(TrainingPlan.__dataclass_fields__)
     assert (
         len({replace(made, **{name: value}).digest for name, value in changes.items()} | {made.digest})
@@ -114,6 +152,10 @@ def test_every_field_changes_the_digest() -> None:
         ("noise", "off"),
         ("helpers", ["one"]),
         ("helpers", 3),
+        ("spare_helpers", 1),
+        ("spare_helpers", -1),
+        ("spare_helpers", False),
+        ("spare_helpers", 0.0),
         ("min_users", 0),
         ("max_users", 10),
         ("job_id", "../../etc"),

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shared.canonical import canonical_json
 from shared.errors import BadSetting, BadSignature, ExpiredKey, MalformedMessage, UnknownKey
 from shared.roster import FORMAT, Roster, open_roster, sign_roster
-from tests.secagg_cast import HELPERS, NOW, ROSTER, TENANTS, member, public_hex, signing_key
+from tests.secagg_cast import NOW, ROSTER, TENANTS, THREE_HELPERS, member, public_hex, signing_key
 
 ISSUER = signing_key("issuer")
 ISSUER_PUBLIC = public_hex(ISSUER)
@@ -192,4 +192,4 @@ def test_a_roster_without_end_is_refused_unread() -> None:
 
 def test_the_format_is_the_one_signed() -> None:
     assert json.loads(SIGNED[64:])["format"] == FORMAT
-    assert {entry["name"] for entry in json.loads(SIGNED[64:])["entries"]} == {*TENANTS, *HELPERS}
+    assert {entry["name"] for entry in json.loads(SIGNED[64:])["entries"]} == {*TENANTS, *THREE_HELPERS}

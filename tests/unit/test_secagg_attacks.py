@@ -27,6 +27,7 @@ from shared.errors import (
 from shared.roster import Roster
 from shared.secagg.complaint import complain, verify_complaint
 from shared.secagg.context import context
+from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.prg import MaskSeed
 from shared.secagg.sealing import open_seal, seal
 from shared.secagg.topology_h import Contribution, HelperAnswer, verify_contribution
@@ -42,6 +43,7 @@ def headers(contributions: list[Contribution]) -> list[Any]:
 def verify(contribution: Contribution, the_round: Round = ROUND, **changes: Any) -> None:
     fields: dict[str, Any] = {
         "ctx": the_round.ctx,
+        "sharing": the_round.sharing,
         "roster": the_round.roster,
         "now": NOW,
         "bits": the_round.bits,
@@ -64,7 +66,7 @@ def test_the_honest_round_that_all_attacks_start_from_opens_to_the_sum() -> None
 
 def test_a_helper_key_swapped_on_the_way_opens_for_nobody() -> None:
     pins = {**ROUND.pins, "south": sealing_key("mallory").public_key().public_bytes_raw()}
-    contributions = [ROUND.contribution(name, [1] * 7, helpers=pins) for name in TENANTS]
+    contributions = [ROUND.contribution(name, [1] * 7, helper_keys=pins) for name in TENANTS]
     with pytest.raises(BadSeal, match="south"):
         ROUND.answer("south", headers(contributions))
 
@@ -72,19 +74,19 @@ def test_a_helper_key_swapped_on_the_way_opens_for_nobody() -> None:
 def test_one_key_under_two_helper_names_is_refused_by_the_client() -> None:
     key = ROUND.pins["north"]
     with pytest.raises(PolicyViolation):
-        ROUND.contribution("amber", [1] * 7, helpers={"north": key, "south": key})
+        ROUND.contribution("amber", [1] * 7, helper_keys={"north": key, "south": key})
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_helpers_are_refused_by_the_client(count: int) -> None:
+def test_fewer_keys_than_helpers_are_refused_by_the_client(count: int) -> None:
     with pytest.raises(PolicyViolation):
-        ROUND.contribution("amber", [1] * 7, helpers=dict(list(ROUND.pins.items())[:count]))
+        ROUND.contribution("amber", [1] * 7, helper_keys=dict(list(ROUND.pins.items())[:count]))
 
 
 @pytest.mark.parametrize("key", [b"", bytes(31), bytes(32), (1).to_bytes(32, "little"), bytes(33)])
 def test_a_key_that_is_no_usable_point_is_refused_by_the_client(key: bytes) -> None:
     with pytest.raises(UnknownKey):
-        ROUND.contribution("amber", [1] * 7, helpers={**ROUND.pins, "south": key})
+        ROUND.contribution("amber", [1] * 7, helper_keys={**ROUND.pins, "south": key})
 
 
 def test_values_that_leave_the_ring_are_refused_before_they_are_masked() -> None:
@@ -142,8 +144,8 @@ def test_a_seal_moved_into_an_upload_that_its_thief_signs_does_not_open() -> Non
     def resigned(client: str) -> Contribution:
         class Replay:
             def sign(self, message: bytes) -> bytes:
-                own = b"".join(sealed for _, sealed in honest.seals)
-                stolen = b"".join(sealed for _, sealed in amber.seals)
+                own = b"".join(each.sealed for each in honest.seals)
+                stolen = b"".join(each.sealed for each in amber.seals)
                 for start in range(0, len(own), 80):
                     message = message.replace(own[start : start + 80], stolen[start : start + 80])
                 return signing_key(client).sign(message)
@@ -231,11 +233,10 @@ def test_a_helper_cannot_pose_as_a_tenant_nor_a_tenant_as_a_helper() -> None:
     contributions = [*ROUND.contributions(), ROUND.contribution("north", [0] * 7)]
     with pytest.raises(UnknownKey, match="not as a tenant"):
         ROUND.answer("north", headers(contributions))
-    pins = {"amber": sealing_key("amber").public_key().public_bytes_raw(), "north": ROUND.pins["north"]}
-    sealed = [ROUND.contribution(name, [0] * 7, helpers=pins) for name in TENANTS]
-    answers = [ROUND.answer(name, headers(sealed)) for name in ("amber", "north")]
+    posing = Round(sharing=MaskSharing(helpers=("amber", "north")))
+    sealed = posing.contributions()
     with pytest.raises(UnknownKey, match="not as a helper"):
-        ROUND.open(sealed, answers)
+        posing.open(sealed, posing.answers(sealed))
 
 
 @pytest.mark.parametrize("validity", [(0, NOW - 1), (NOW + 1, 2 * NOW)])
@@ -255,14 +256,13 @@ def test_a_client_or_helper_outside_its_validity_is_refused(validity: tuple[int,
 
 def test_a_helper_answers_nothing_when_a_single_seal_is_missing_or_clients_chose_other_helpers() -> None:
     contributions = ROUND.contributions(TENANTS[:2])
-    pins = {"north": ROUND.pins["north"], "west": sealing_key("west").public_key().public_bytes_raw()}
-    stranger = ROUND.contribution("cedar", [0] * 7, helpers=pins)
-    with pytest.raises(WrongContext, match="cedar"):
-        ROUND.answer("north", headers([*contributions, stranger]))
-    with pytest.raises(MalformedMessage, match="west"):
-        ROUND.answer("west", headers(contributions))
-    with pytest.raises(WrongContext, match="cedar"):
-        ROUND.open([*contributions, stranger], [])
+    stranger = Round(sharing=MaskSharing(helpers=("north", "west"))).contribution("cedar", [0] * 7)
+    unsealed = replace(contributions[1], seals=contributions[1].seals[:1])
+    for cohort in ([*contributions, stranger], [contributions[0], unsealed]):
+        with pytest.raises(MalformedMessage, match=f"{cohort[-1].client} did not seal"):
+            ROUND.answer("north", headers(cohort))
+        with pytest.raises(MalformedMessage, match=f"{cohort[-1].client} did not seal"):
+            ROUND.open(cohort, [])
 
 
 def test_seals_that_are_repeated_unsorted_or_too_few_are_refused() -> None:
@@ -312,7 +312,7 @@ def test_an_answer_under_another_helpers_name_is_refused() -> None:
     contributions = ROUND.contributions()
     first, _ = ROUND.answers(contributions)
     with pytest.raises(BadSignature):
-        ROUND.open(contributions, [first, replace(first, helper="south")])
+        ROUND.open(contributions, [first, replace(first, helper="south", slots=("south",))])
 
 
 def test_a_sum_opens_only_with_one_answer_of_every_helper() -> None:
@@ -362,10 +362,10 @@ def test_no_byte_of_a_contribution_can_be_flipped() -> None:
         for position in range(len(data)):
             with pytest.raises((BadSignature, WrongContext)):
                 verify(replace(victim, **{field: flipped(data, position)}))
-    for index, (helper, sealed) in enumerate(victim.seals):
-        for position in range(len(sealed)):
+    for index, each in enumerate(victim.seals):
+        for position in range(len(each.sealed)):
             seals = list(victim.seals)
-            seals[index] = (helper, flipped(sealed, position))
+            seals[index] = replace(each, sealed=flipped(each.sealed, position))
             with pytest.raises(BadSignature):
                 verify(replace(victim, seals=tuple(seals)))
 
@@ -475,7 +475,7 @@ def test_no_message_holds_a_seed_or_a_value_in_the_clear() -> None:
     value = 0x1234567890ABCDEF
     wide = Round(bits=64)
     contribution = wide.contribution("amber", [value] * 7, random_bytes=recording)
-    shown = repr(contribution).encode() + contribution.masked + b"".join(sealed for _, sealed in contribution.seals)
+    shown = repr(contribution).encode() + contribution.masked + b"".join(each.sealed for each in contribution.seals)
     assert len(drawn) == 4  # a seed and an ephemeral key for each helper
     for secret in (*drawn, value.to_bytes(8, "little")):
         assert secret not in shown

@@ -48,6 +48,7 @@ MESSAGES: tuple[Message, ...] = (
         attempt=2,
         roster=b"signed roster",
         inputs_digest=bytes(range(32)),
+        slots=("north",),
         headers=tuple(each.header() for each in CONTRIBUTIONS),
     ),
     UnmaskReply(answer=ROUND.answers(CONTRIBUTIONS)[0]),
@@ -55,6 +56,13 @@ MESSAGES: tuple[Message, ...] = (
     SealComplaint(complaint=complain(ctx=ROUND.ctx, helper="north", client="birch", signing_key=signing_key("north"))),
 )
 NAMES = [type(message).__name__ for message in MESSAGES]
+SEAL = {"slot": "north+south", "helper": "north", "seal": "ab" * 80}
+
+
+def test_the_seal_that_the_bad_ones_are_made_from_is_a_good_one() -> None:
+    changed = decoded_with(MESSAGES[1], {"seals": [SEAL] * 64}, {})
+    assert isinstance(changed, ContributionReply)
+    assert len(changed.contribution.seals) == 64
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=NAMES)
@@ -198,9 +206,20 @@ def test_a_field_of_another_type_or_size_is_malformed_or_kept_as_it_is(message: 
         (1, {"declared_users": 0}),
         (1, {"ctx": "ab" * 31}),
         (1, {"signature": "AB" * 64}),
-        (1, {"seals": [{"helper": "north", "seal": "ab" * 79}]}),
-        (1, {"seals": [{"helper": "north", "seal": "ab" * 80, "more": 1}]}),
-        (1, {"seals": [{"helper": "north", "seal": "ab" * 80}] * 17}),
+        (1, {"seals": [{"helper": "north", "seal": "ab" * 80}]}),
+        (1, {"seals": [{**SEAL, "seal": "ab" * 79}]}),
+        (1, {"seals": [{**SEAL, "slot": 5}]}),
+        (1, {"seals": [{**SEAL, "slot": "x" * 201}]}),
+        (1, {"seals": [{**SEAL, "helper": "north+south"}]}),
+        (1, {"seals": [{**SEAL, "more": 1}]}),
+        (1, {"seals": [SEAL] * 65}),
+        (2, {"slots": []}),
+        (2, {"slots": "north"}),
+        (2, {"slots": ["north", 5]}),
+        (2, {"slots": ["x" * 201]}),
+        (2, {"slots": ["north"] * 65}),
+        (3, {"slots": []}),
+        (3, {"slots": [["north"]]}),
         (2, {"headers": [{}] * 4_001}),
         (2, {"headers": {}}),
         (2, {"inputs_digest": ""}),
