@@ -90,8 +90,9 @@ class LocalPolicy:
     allowed_noise: tuple[str, ...] = field(
         default=("helpers", "tenant"),
         metadata=_doc(
-            'Who may add the noise: "helpers" (holds if one helper is honest), "tenant" (this party adds all of it\n'
-            'itself, holds against everybody), "none" (no protection at all, for tests; needs epsilon = inf).'
+            'Who may add the noise: "helpers" (holds if one helper is honest, one more for each that a plan lets be\n'
+            'absent), "tenant" (this party adds all of it itself, holds against everybody), "none" (no protection at\n'
+            'all, for tests; needs epsilon = inf).'
         ),
     )
     allowed_recipes: tuple[str, ...] = field(
