@@ -36,8 +36,9 @@ from shared.published import settings_and_tensors
 from shared.roster import open_roster
 
 _FIRST_OBJECT_WAIT_SECONDS = 0.05
+_HONEST = ("one", "two", "three")
 _AGAINST = {
-    "helpers": "the server and the other tenants, while one of the helpers is honest; and everybody else",
+    "helpers": "the server and the other tenants, while {honest} of the helpers {are} honest; and everybody else",
     "tenant": "everybody outside the user's own tenant",
     "none": "nobody: no noise was added; not for real people's data",
 }
@@ -134,6 +135,13 @@ def artifact(
     )
 
 
+def against(plan: TrainingPlan) -> str:
+    """Whom the statement holds against, for people."""
+    # Somebody has to be honest among the holders of each mask that an adversary could otherwise know.
+    honest = plan.spare_helpers + 1
+    return _AGAINST[plan.noise].format(honest=_HONEST[honest - 1], are="is" if honest == 1 else "are")
+
+
 def privacy_statement(plan: TrainingPlan, attempted_steps: tuple[int, ...], *, tuned_on_data: bool) -> PrivacyStatement:
     """What the job cost a user whose client answered every attempt.
 
@@ -143,7 +151,7 @@ def privacy_statement(plan: TrainingPlan, attempted_steps: tuple[int, ...], *, t
     return PrivacyStatement(
         epsilon=sys.float_info.max if plan.noise == "none" else accounting.epsilon(spent, plan.delta),
         delta=plan.delta,
-        against=_AGAINST[plan.noise],
+        against=against(plan),
         mechanisms=spent,
         tuned_on_data=tuned_on_data,
     )

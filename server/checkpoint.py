@@ -17,8 +17,9 @@ from server.learning import Learned, Released
 from shared.canonical import canonical_json, sha256_hex
 from shared.errors import BadSetting, MalformedFile
 
-FORMAT = "zhiyin-checkpoint-1"
+FORMAT = "zhiyin-checkpoint-2"
 FILE = "checkpoint.json"
+_COUNTS = ("num_users", "num_tenants", "num_noises")
 
 
 def save_checkpoint(folder: Path, plan_digest: str, learned: Learned) -> None:
@@ -60,7 +61,7 @@ def _store(folder: Path, step: int, release: Released) -> dict[str, Any]:
     name = f"step-{step:04d}-{sha256_hex(data)}.safetensors"
     if not (folder / name).exists():
         write_file(folder / name, data)
-    return {"file": name, "num_users": release.num_users, "num_tenants": release.num_tenants}
+    return {"file": name, **{count: getattr(release, count) for count in _COUNTS}}
 
 
 def _read(folder: Path, entry: dict[str, Any]) -> Released:
@@ -68,4 +69,4 @@ def _read(folder: Path, entry: dict[str, Any]) -> Released:
     data = (folder / name).read_bytes()
     if sha256_hex(data) != name.removesuffix(".safetensors").rpartition("-")[2]:
         raise ValueError(f"{name} has changed")
-    return Released(total=load(data)["total"], num_users=int(entry["num_users"]), num_tenants=int(entry["num_tenants"]))
+    return Released(total=load(data)["total"], **{count: int(entry[count]) for count in _COUNTS})

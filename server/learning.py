@@ -33,12 +33,14 @@ Inputs = Mapping[str, NDArray[Any]]
 class Released:
     """One opened sum. total: int64 (num_coordinates,), in fixed-point steps, noise included.
 
-    num_users: declared users of its cohort. num_tenants: size of the cohort.
+    num_users: declared users of its cohort. num_tenants: size of the cohort. num_noises: independent noises in the sum,
+    each of the deviation that the step's mechanism states; 0 where the plan asks for none.
     """
 
     total: NDArray[np.int64]
     num_users: int
     num_tenants: int
+    num_noises: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,8 +79,7 @@ def noise_std(plan: TrainingPlan, learned: Learned, position: int) -> float:
     step: Step = steps(plan)[position]
     if step.mechanism is None:
         return 0.0
-    noises = len(plan.helpers) if plan.noise == "helpers" else learned.releases[position].num_tenants
-    return sqrt(noises) * step.mechanism.noise_std / step.scale
+    return sqrt(learned.releases[position].num_noises) * step.mechanism.noise_std / step.scale
 
 
 def item_factors(plan: TrainingPlan, recipe: ReconPlan, learned: Learned) -> NDArray[np.float64]:

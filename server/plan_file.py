@@ -2,8 +2,8 @@
 
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ def plan_from_file(path: Path, catalogue: Path) -> TrainingPlan:
     try:
         recipe = _recipe(settings.pop("recipe", None))
         known = {each.name: each.type for each in fields(TrainingPlan) if each.name not in (*_NOT_SET, "recipe")}
-        settings = _checked(settings, known, "", "a plan")
+        optional = {each.name for each in fields(TrainingPlan) if each.default is not MISSING}
+        settings = _checked(settings, known, "", "a plan", optional)
         return make_plan(recipe=recipe, catalogue_digest=snapshot.digest, num_items=snapshot.num_items, **settings)
     except (BadSetting, CapacityExceeded, ValueError) as error:
         raise BadSetting(f"{path}: {str(error).removeprefix('plan: ')}") from error
@@ -64,13 +65,15 @@ def _recipe(table: Any) -> CooccurrencePlan | ReconPlan:
         raise BadSetting(f"[recipe] {error}") from error
 
 
-def _checked(settings: Mapping[str, Any], known: Mapping[str, Any], where: str, what: str) -> dict[str, Any]:
+def _checked(
+    settings: Mapping[str, Any], known: Mapping[str, Any], where: str, what: str, optional: Collection[str] = ()
+) -> dict[str, Any]:
     choices = f"the fields of {what} are {', '.join(known)}"
     for name in settings:
         if name not in known:
             raise BadSetting(f"{where}{name} is not known; {choices}")
     for name in known:
-        if name not in settings:
+        if name not in settings and name not in optional:
             raise BadSetting(f"{where}{name} is missing; {choices}")
     return {name: _typed(f"{where}{name}", value, known[name]) for name, value in settings.items()}
 

@@ -2,27 +2,33 @@
 
 One attempt at one step runs through these phases; every other event raises IllegalTransition::
 
-    collecting ──CollectionClosed──▶ asking ──HelperAnswered (all)──▶ opening ──SumOpened──▶ closed
-        │                              │                                │                      │
-        └── cohort too small ──────────┴── HelperFailed, HelperAccused ─┴── OpeningFailed      │ StepStored
-                      │                                                                        ▼
-                      ▼                                               next step's collecting, or finished
+    collecting ──CollectionClosed──▶ asking ──HelperAnswered (last slot)──▶ opening ──SumOpened──▶ closed
+        │                              │                                      │                      │
+        └── cohort too small ──────────┴── a slot has nobody left ────────────┴── OpeningFailed      │ StepStored
+                      │                                                                              ▼
+                      ▼                                                     next step's collecting, or finished
         abandoned ──AttemptStarted──▶ collecting, attempt + 1
         failed, when no attempt is left, or without the accused client no cohort
 
 A turn (step, attempt) names one context of the aggregation protocol. Its cohort is frozen by CollectionClosed, so the
 helpers of a turn are only ever asked about one set of contributions; an attempt given up is never taken up again.
 
-A client whose seal a helper cannot open would spoil every attempt, and only the helper can see it. So the helper is
-believed, within bounds, for it may lie: one client an attempt, whoever accuses and however often; the client stays out
-for the rest of this run; and the job ends, naming both, where the others would be too few.
+Every mask slot is to be in one answer. A helper that fails (HelperFailed, HelperAccused) is asked for nothing more in
+the attempt, and its slots go to others that hold them, once those that were asked with it have spoken; so no helper is
+asked for one slot twice. The attempt is given up at once where a slot has no holder left.
+
+A client whose seal a helper cannot open would spoil every attempt, and only the helper can see it. So where an attempt
+is given up, a helper that accused is believed, within bounds, for it may lie: one client an attempt, the one most often
+named; the client stays out for the rest of this run; and the job ends, naming both, where the others would be too few.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar, assert_never
 
 from shared.errors import BadSetting, CapacityExceeded, IllegalTransition
+from shared.secagg.mask_sharing import MaskSharing
 
 Phase = Literal["collecting", "asking", "opening", "closed", "abandoned", "finished", "failed"]
 # In the limits on declared users: whoever is not named.
@@ -36,7 +42,8 @@ class Rules:
     """What does not change during a job.
 
     num_steps: releases that the plan asks for. min_tenants, min_users: least cohort of a release, in declared users.
-    max_users: capacity of the sum. helpers: all of them must answer. max_attempts: at one step, by this run.
+    max_users: capacity of the sum. sharing: which helper can answer for which masks. max_attempts: at one step, by this
+    run.
     max_declared_users: most users that a client may declare, by its name or for EVERYBODY_ELSE; without an entry the
     capacity alone bounds it.
     """
@@ -45,7 +52,7 @@ class Rules:
     min_tenants: int
     min_users: int
     max_users: int
-    helpers: tuple[str, ...]
+    sharing: MaskSharing
     max_attempts: int
     max_declared_users: Mapping[str, int] = field(default_factory=dict)
 
@@ -53,8 +60,6 @@ class Rules:
         for name in ("num_steps", "min_tenants", "min_users", "max_attempts"):
             if getattr(self, name) < 1:
                 raise BadSetting(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.helpers or len(set(self.helpers)) != len(self.helpers):
-            raise BadSetting("helpers must be different names, one at least")
         for client, most in self.max_declared_users.items():
             if most < 1:
                 raise BadSetting(f"max_declared_users of {client} must be at least 1, got {most}")
@@ -84,7 +89,10 @@ class Offer(Generic[C]):
 
 @dataclass(frozen=True, kw_only=True)
 class Departure:
-    """Who left this attempt (a party's name, or a node that never named itself) and why; no personal data."""
+    """Who left this attempt and why: a party, a node that never named itself, or a helper that is asked no more.
+
+    No personal data.
+    """
 
     party: str
     reason: str
@@ -99,9 +107,24 @@ class Exclusion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobState(Generic[C, A]):
-    """Where a job stands. `answers` pairs helpers with their answers; `reason` says why an attempt was given up.
+class Answered(Generic[A]):
+    """A helper's verified answer for the slots that it was asked for."""
 
+    helper: str
+    slots: tuple[str, ...]
+    answer: A
+
+
+Asked = tuple[tuple[str, tuple[str, ...]], ...]
+"""(helper, slots) pairs, sorted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState(Generic[C, A]):
+    """Where a job stands.
+
+    waiting: which helpers are asked for which slots and have not spoken. lost: helpers that are asked for nothing more
+    in this attempt. accusations: what they said of clients. reason: why an attempt was given up.
     `excluded` is what this run of the server goes by, at this step and the later ones; another run starts without it.
     """
 
@@ -111,7 +134,10 @@ class JobState(Generic[C, A]):
     phase: Phase = "collecting"
     offers: tuple[Offer[C], ...] = ()
     departures: tuple[Departure, ...] = ()
-    answers: tuple[tuple[str, A], ...] = ()
+    waiting: Asked = ()
+    answers: tuple[Answered[A], ...] = ()
+    lost: tuple[Departure, ...] = ()
+    accusations: tuple[Exclusion, ...] = ()
     reason: str = ""
     excluded: tuple[Exclusion, ...] = ()
 
@@ -145,13 +171,16 @@ class PartyLeft:
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionClosed:
-    """Everybody spoke or the time is over."""
+    """Everybody spoke or the time is over. absent: helpers that did not speak, so cannot be asked."""
 
     turn: Turn
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class HelperAnswered(Generic[A]):
+    """It answered, for exactly the slots that it was asked for."""
+
     turn: Turn
     helper: str
     answer: A
@@ -224,24 +253,27 @@ class Collect:
 
 @dataclass(frozen=True, kw_only=True)
 class AskHelpers(Generic[C]):
-    """Ask each of `helpers` (those that have not answered) about exactly these offers."""
+    """Ask each helper for the masks of its slots, about exactly these offers."""
 
     turn: Turn
     offers: tuple[Offer[C], ...]
-    helpers: tuple[str, ...]
+    asked: Asked
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSum(Generic[C, A]):
     turn: Turn
     offers: tuple[Offer[C], ...]
-    answers: tuple[tuple[str, A], ...]
+    answers: tuple[Answered[A], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreStep(Generic[C]):
+    """num_answers: how many helpers' noises are in the sum, where helpers add it."""
+
     turn: Turn
     offers: tuple[Offer[C], ...]
+    num_answers: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,8 +322,8 @@ def advance(state: JobState[C, A], event: Event[C, A]) -> JobState[C, A]:
     """The state after `event`.
 
     Raises IllegalTransition for an event that this phase or turn does not allow, a second contribution by one client or
-    one by a client left out, a helper that was not asked, or an accused that is not in the cohort; CapacityExceeded for
-    more users than the client may declare or than the sum can hold. `state` stays valid.
+    one by a client left out, a helper whose word is not awaited, or an accused that is not in the cohort;
+    CapacityExceeded for more users than the client may declare or than the sum can hold. `state` stays valid.
     """
     if not isinstance(event, _LEGAL[state.phase]):
         raise IllegalTransition(f"{type(event).__name__} cannot happen while the round is {state.phase}")
@@ -304,15 +336,15 @@ def advance(state: JobState[C, A], event: Event[C, A]) -> JobState[C, A]:
             return _accept(state, offer)
         case PartyLeft(party=party, reason=reason):
             return _leave(state, party, reason)
-        case CollectionClosed():
-            return _close_collection(state)
+        case CollectionClosed(absent=absent):
+            return _close_collection(state, absent)
         case HelperAnswered(helper=helper, answer=answer):
             return _answer(state, helper, answer)
         case HelperFailed(helper=helper, reason=reason):
             _require_asked(state, helper)
-            return _abandon(state, f"helper {helper}: {reason}")
+            return _lose(state, helper, f"helper {helper}: {reason}")
         case HelperAccused(helper=helper, client=client):
-            return _exclude(state, helper, client)
+            return _accuse(state, Exclusion(client=client, helper=helper))
         case SumOpened():
             return replace(state, phase="closed")
         case OpeningFailed(reason=reason):
@@ -333,13 +365,11 @@ def action(state: JobState[C, A]) -> Action[C, A]:
         case "collecting":
             return Collect(turn=state.turn)
         case "asking":
-            answered = {helper for helper, _ in state.answers}
-            waiting = tuple(helper for helper in state.rules.helpers if helper not in answered)
-            return AskHelpers(turn=state.turn, offers=state.offers, helpers=waiting)
+            return AskHelpers(turn=state.turn, offers=state.offers, asked=state.waiting)
         case "opening":
             return OpenSum(turn=state.turn, offers=state.offers, answers=state.answers)
         case "closed":
-            return StoreStep(turn=state.turn, offers=state.offers)
+            return StoreStep(turn=state.turn, offers=state.offers, num_answers=len(state.answers))
         case "abandoned":
             return StartAttempt(turn=Turn(step=state.turn.step, attempt=state.turn.attempt + 1))
         case "finished":
@@ -378,11 +408,16 @@ def _leave(state: JobState[C, A], party: str, reason: str) -> JobState[C, A]:
     return replace(state, departures=(*state.departures, Departure(party=party, reason=reason)))
 
 
-def _close_collection(state: JobState[C, A]) -> JobState[C, A]:
+def _close_collection(state: JobState[C, A], absent: tuple[str, ...]) -> JobState[C, A]:
     shortfall = _shortfall(state.rules, state.offers)
-    if not shortfall:
-        return replace(state, phase="asking")
-    return _abandon(state, "; ".join([shortfall, *(f"left out: {_text_of(each)}" for each in state.excluded)]))
+    if shortfall:
+        return _abandon(state, "; ".join([shortfall, *(f"left out: {_text_of(each)}" for each in state.excluded)]))
+    lost = tuple(
+        Departure(party=helper, reason=f"helper {helper}: it did not speak in this attempt")
+        for helper in state.rules.sharing.helpers
+        if helper in absent
+    )
+    return _ask_on(replace(state, phase="asking", lost=lost))
 
 
 def _shortfall(rules: Rules, offers: tuple[Offer[C], ...]) -> str:
@@ -395,28 +430,65 @@ def _shortfall(rules: Rules, offers: tuple[Offer[C], ...]) -> str:
 
 
 def _answer(state: JobState[C, A], helper: str, answer: A) -> JobState[C, A]:
-    _require_asked(state, helper)
-    answers = (*state.answers, (helper, answer))
-    return replace(state, answers=answers, phase="opening" if len(answers) == len(state.rules.helpers) else "asking")
+    slots = _require_asked(state, helper)
+    answered = Answered(helper=helper, slots=slots, answer=answer)
+    return _ask_on(replace(_heard(state, helper), answers=(*state.answers, answered)))
 
 
-def _exclude(state: JobState[C, A], helper: str, client: str) -> JobState[C, A]:
-    _require_asked(state, helper)
-    if client not in state.cohort:
-        raise IllegalTransition(f"{helper} accuses {client}, which did not contribute to {_text(state.turn)}")
-    exclusion = Exclusion(client=client, helper=helper)
+def _accuse(state: JobState[C, A], accusation: Exclusion) -> JobState[C, A]:
+    _require_asked(state, accusation.helper)
+    if accusation.client not in state.cohort:
+        raise IllegalTransition(
+            f"{accusation.helper} accuses {accusation.client}, which did not contribute to {_text(state.turn)}"
+        )
+    state = replace(state, accusations=(*state.accusations, accusation))
+    return _lose(state, accusation.helper, _text_of(accusation))
+
+
+def _lose(state: JobState[C, A], helper: str, reason: str) -> JobState[C, A]:
+    departure = Departure(party=helper, reason=reason)
+    return _ask_on(replace(_heard(state, helper), lost=(*state.lost, departure)))
+
+
+def _heard(state: JobState[C, A], helper: str) -> JobState[C, A]:
+    return replace(state, waiting=tuple(pair for pair in state.waiting if pair[0] != helper))
+
+
+def _ask_on(state: JobState[C, A]) -> JobState[C, A]:
+    """What follows from who has answered, who is lost and who is still to speak."""
+    sharing = state.rules.sharing
+    answered = {slot for each in state.answers for slot in each.slots}
+    open_slots = [slot for slot in sharing.slots if slot not in answered]
+    asked = sharing.assign(open_slots, {each.party for each in state.lost})
+    if asked is None:
+        return _give_in(state)
+    if not open_slots:
+        return replace(state, phase="opening")
+    # Those that were asked together are all heard first: a slot has one holder asked for it at a time.
+    return state if state.waiting else replace(state, waiting=tuple(sorted(asked.items())))
+
+
+def _give_in(state: JobState[C, A]) -> JobState[C, A]:
+    """The attempt cannot be saved; if helpers accused clients, the most accused one, the first of equals, is out."""
+    reason = "; ".join(each.reason for each in state.lost)
+    if not state.accusations:
+        return _abandon(state, reason)
+    (client, _), *_ = Counter(each.client for each in state.accusations).most_common()
+    exclusion = next(each for each in state.accusations if each.client == client)
     state = replace(state, excluded=(*state.excluded, exclusion))
     shortfall = _shortfall(state.rules, tuple(offer for offer in state.offers if offer.client != client))
     if shortfall:
         # Another attempt would be charged to the others and most likely be too small as well.
         reason = f"{'; '.join(map(_text_of, state.excluded))}; without {client} {shortfall}"
         return replace(state, phase="failed", reason=reason)
-    return _abandon(state, _text_of(exclusion))
+    return _abandon(state, reason)
 
 
-def _require_asked(state: JobState[C, A], helper: str) -> None:
-    if helper not in state.rules.helpers or helper in {name for name, _ in state.answers}:
-        raise IllegalTransition(f"no answer of {helper} is awaited at {_text(state.turn)}")
+def _require_asked(state: JobState[C, A], helper: str) -> tuple[str, ...]:
+    for asked, slots in state.waiting:
+        if asked == helper:
+            return slots
+    raise IllegalTransition(f"no answer of {helper} is awaited at {_text(state.turn)}")
 
 
 def _abandon(state: JobState[C, A], reason: str) -> JobState[C, A]:

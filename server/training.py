@@ -156,7 +156,7 @@ def _rules(job: Job) -> Rules:
         min_tenants=max(plan.min_tenants, _LEAST_TENANTS),
         min_users=plan.min_users,
         max_users=plan.max_users,
-        helpers=plan.helpers,
+        sharing=plan.sharing,
         max_attempts=job.settings.max_attempts,
         max_declared_users=job.settings.max_declared_users,
     )
@@ -188,7 +188,12 @@ def _collect(job: Job, learned: Learned, state: State, previous: _Turn | None) -
     )
     for node, reply in replies.items():
         state = _take_contribution(job, state, ctx, node, reply, found)
-    return advance(state, CollectionClosed(turn=turn)), _Turn(turn=turn, digest=digest, ctx=ctx, nodes=found)
+    absent = tuple(helper for helper in plan.sharing.helpers if helper not in found)
+    for helper in absent:
+        job.progress("helper_absent", step=turn.step, attempt=turn.attempt, party=helper)
+    return advance(state, CollectionClosed(turn=turn, absent=absent)), _Turn(
+        turn=turn, digest=digest, ctx=ctx, nodes=found
+    )
 
 
 def _nodes_left_out(state: State, previous: _Turn | None) -> dict[str, tuple[int, ...]]:
@@ -216,16 +221,20 @@ def _take_contribution(
             raise MalformedMessage(f"a {type(message).__name__} is no contribution")
         contribution = message.contribution
         size = steps(job.plan)[state.turn.step].num_coordinates
+        # Seals to others than the plan's helpers, found out now, cost one party; when the sum opens, everybody.
         verify_contribution(
-            contribution, ctx=ctx, roster=job.roster, now=job.now, bits=job.plan.bits, num_coordinates=size
+            contribution,
+            ctx=ctx,
+            sharing=job.plan.sharing,
+            roster=job.roster,
+            now=job.now,
+            bits=job.plan.bits,
+            num_coordinates=size,
         )
         party = contribution.client
         # The first node that has a party's signature; where a helper is to be reached does not depend on its users.
         if party not in state.cohort:
             found[party] = (node,)
-        if [helper for helper, _ in contribution.seals] != sorted(job.plan.helpers):
-            # Found out now it costs one party; found out when the sum opens it would cost everybody another attempt.
-            raise MalformedMessage(f"{party} did not seal to exactly the plan's helpers")
         offer = Offer(client=party, declared_users=contribution.declared_users, contribution=contribution)
         state = advance(state, ContributionArrived(turn=state.turn, offer=offer))
     except ZhiyinError as error:
@@ -247,26 +256,24 @@ def _take_contribution(
 
 def _ask_helpers(job: Job, this: _Turn, state: State, ask: AskHelpers[Contribution]) -> State:
     plan, headers = job.plan, tuple(offer.contribution.header() for offer in ask.offers)
-    for helper in ask.helpers:
-        if helper not in this.nodes:
-            return advance(state, HelperFailed(turn=ask.turn, helper=helper, reason="it did not speak in this attempt"))
-    request = UnmaskRequest(
-        plan_json=plan_to_json(plan),
-        step=ask.turn.step,
-        attempt=ask.turn.attempt,
-        roster=job.roster_bytes,
-        inputs_digest=this.digest,
-        headers=headers,
-    )
-    frame = encode(request)
-    job.progress("helpers_asked", step=ask.turn.step, attempt=ask.turn.attempt, helpers=list(ask.helpers))
-    replies = job.exchange.ask(
-        {node: frame for helper in ask.helpers for node in this.nodes[helper]},
-        group=_group(ask.turn),
-        timeout_seconds=job.settings.helpers_seconds,
-    )
-    for helper in ask.helpers:
-        state = _take_answer(job, this, state, helper, [replies[node] for node in this.nodes[helper]], headers)
+    requests: dict[int, bytes] = {}
+    for helper, slots in ask.asked:
+        request = UnmaskRequest(
+            plan_json=plan_to_json(plan),
+            step=ask.turn.step,
+            attempt=ask.turn.attempt,
+            roster=job.roster_bytes,
+            inputs_digest=this.digest,
+            slots=slots,
+            headers=headers,
+        )
+        requests.update(dict.fromkeys(this.nodes[helper], encode(request)))
+    asked = {helper: list(slots) for helper, slots in ask.asked}
+    job.progress("helpers_asked", step=ask.turn.step, attempt=ask.turn.attempt, helpers=asked)
+    replies = job.exchange.ask(requests, group=_group(ask.turn), timeout_seconds=job.settings.helpers_seconds)
+    for helper, slots in ask.asked:
+        spoken = [replies[node] for node in this.nodes[helper]]
+        state = _take_answer(job, this, state, helper, slots, spoken, headers)
         if state.phase not in ("asking", "opening"):
             break
     return state
@@ -277,6 +284,7 @@ def _take_answer(
     this: _Turn,
     state: State,
     helper: str,
+    slots: tuple[str, ...],
     replies: Sequence[bytes | Silence],
     headers: tuple[ContributionHeader, ...],
 ) -> State:
@@ -284,7 +292,7 @@ def _take_answer(
     reason = "it did not answer"
     for reply in replies:
         try:
-            found = _verified_answer(job, this, helper, reply, headers)
+            found = _verified_answer(job, this, helper, slots, reply, headers)
         except ZhiyinError as error:
             reason = f"{type(error).__name__}: {error}"
             continue
@@ -293,13 +301,19 @@ def _take_answer(
                 "seal_complaint", step=this.turn.step, attempt=this.turn.attempt, party=helper, about=found.client
             )
             return advance(state, HelperAccused(turn=this.turn, helper=helper, client=found.client))
-        job.progress("helper_answered", step=this.turn.step, attempt=this.turn.attempt, party=helper)
+        job.progress("helper_answered", step=this.turn.step, attempt=this.turn.attempt, party=helper, slots=list(slots))
         return advance(state, HelperAnswered(turn=this.turn, helper=helper, answer=found))
+    job.progress("helper_failed", step=this.turn.step, attempt=this.turn.attempt, party=helper, reason=reason)
     return advance(state, HelperFailed(turn=this.turn, helper=helper, reason=reason))
 
 
 def _verified_answer(
-    job: Job, this: _Turn, helper: str, reply: bytes | Silence, headers: tuple[ContributionHeader, ...]
+    job: Job,
+    this: _Turn,
+    helper: str,
+    slots: tuple[str, ...],
+    reply: bytes | Silence,
+    headers: tuple[ContributionHeader, ...],
 ) -> HelperAnswer | Complaint:
     message = _read(reply)
     if isinstance(message, Refusal):
@@ -315,7 +329,14 @@ def _verified_answer(
     size = steps(job.plan)[this.turn.step].num_coordinates
     cohort = cohort_digest(headers)
     verify_answer(
-        found, ctx=this.ctx, cohort=cohort, roster=job.roster, now=job.now, bits=job.plan.bits, num_coordinates=size
+        found,
+        ctx=this.ctx,
+        slots=slots,
+        cohort=cohort,
+        roster=job.roster,
+        now=job.now,
+        bits=job.plan.bits,
+        num_coordinates=size,
     )
     return found
 
@@ -326,8 +347,9 @@ def _open(
     try:
         total = open_sum(
             ctx=this.ctx,
+            sharing=job.plan.sharing,
             contributions=[offer.contribution for offer in opening.offers],
-            answers=[found for _, found in opening.answers],
+            answers=[each.answer for each in opening.answers],
             roster=job.roster,
             now=job.now,
             bits=job.plan.bits,
@@ -353,10 +375,12 @@ def _store(
         cohort={offer.client: offer.declared_users for offer in store.offers},
         mechanism=None if step.mechanism is None else mechanism.to_json(step.mechanism),
         noise=plan.noise,
+        answers=[{"helper": each.helper, "slots": list(each.slots)} for each in state.answers],
         epsilon_so_far=so_far,
         delta=plan.delta,
     )
-    release = Released(total=total, num_users=state.num_users, num_tenants=len(store.offers))
+    num_noises = {"helpers": store.num_answers, "tenant": len(store.offers), "none": 0}[plan.noise]
+    release = Released(total=total, num_users=state.num_users, num_tenants=len(store.offers), num_noises=num_noises)
     learned = learning.extend(plan, learned, release)
     save_checkpoint(job.settings.state, plan.digest, learned)
     job.progress(

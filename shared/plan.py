@@ -149,7 +149,7 @@ class TrainingPlan:
         try:
             MaskSharing(helpers=self.helpers, spare=self.spare_helpers)
         except BadSetting as error:
-            raise ValueError(f"helpers: {error}") from error
+            raise ValueError(str(error)) from error
         if self.recipe.num_head_items > self.num_items:
             raise ValueError(
                 f"num_head_items {self.recipe.num_head_items} exceeds the catalogue's {self.num_items} items"

@@ -128,6 +128,8 @@ def make_cast(
     collect_seconds: float = 20.0,
     max_attempts: int = 3,
     max_declared_users: str = "{}",
+    helpers: tuple[str, ...] = HELPERS,
+    spare_helpers: int = 0,
 ) -> Cast:
     issuer, publisher = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     opened = {
@@ -137,7 +139,7 @@ def make_cast(
     declared = {**dict.fromkeys(NAMES, USERS_EACH), **(declared or {})}
     pins = {
         name: PinnedHelper(signing=opened[name].vault.signing_public, sealing=opened[name].vault.sealing_public)
-        for name in HELPERS
+        for name in helpers
     }
     for name, home in opened.items():
         policy = LocalPolicy(
@@ -168,12 +170,17 @@ def make_cast(
         min_users=min_users,
         max_users=1_000,
         bits=64,
-        helpers=HELPERS,
+        helpers=helpers,
+        spare_helpers=spare_helpers,
     )
     server = folder / "server"
     server.mkdir()
     (server / "plan.json").write_text(json.dumps(plan_to_json(plan)))
-    roster = Roster(entries=tuple(_member(home) for home in opened.values()), issued_at=0, expires_at=2**40)
+    roster = Roster(
+        entries=tuple(_member(home, helper=name in helpers) for name, home in opened.items()),
+        issued_at=0,
+        expires_at=2**40,
+    )
     (server / "roster.bin").write_bytes(sign_roster(roster, issuer))
     (server / "catalogue.bin").write_bytes(CATALOGUE.to_bytes())
     key = publisher.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -224,8 +231,7 @@ def fill(home: ClientHome, history: Interactions, user_names: Sequence[str] | No
         home.store.add(events, catalogue=CATALOGUE, order="position", rejects=Rejects("test", "row", 5))
 
 
-def _member(home: ClientHome) -> Member:
-    helper = home.name in HELPERS
+def _member(home: ClientHome, *, helper: bool) -> Member:
     return Member(
         name=home.name,
         signing_key=home.vault.signing_public,

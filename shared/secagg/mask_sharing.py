@@ -21,6 +21,7 @@ MAX_SPARE = 2
 # Sixteen helpers without a spare one, eight with one, six with two; a contribution carries 80 bytes for each.
 MAX_SEALS = 64
 _JOIN = "+"
+_NUMBERS = ("none", "one", "two", "three", "four")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +36,19 @@ class MaskSharing:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "helpers", tuple(sorted(self.helpers)))
-        if len(set(self.helpers)) != len(self.helpers) or any(_JOIN in name for name in self.helpers):
-            raise BadSetting("helpers must be different names of parties")
         if not 0 <= self.spare <= MAX_SPARE:
             raise BadSetting(f"spare_helpers must be from 0 to {MAX_SPARE}, got {self.spare}")
-        if len(self.helpers) < MIN_HELPERS + self.spare:
-            raise BadSetting(
-                f"{MIN_HELPERS + self.spare} or more helpers are needed for {self.spare} that may be absent, "
-                f"got {len(self.helpers)}"
-            )
+        least = MIN_HELPERS + self.spare
+        if len(set(self.helpers)) != len(self.helpers) or len(self.helpers) < least:
+            absent = f", for {self.spare} of them may be absent" if self.spare else ""
+            raise BadSetting(f"helpers must name at least {_NUMBERS[least]} different parties{absent}")
+        if any(_JOIN in name for name in self.helpers):
+            raise BadSetting(f"helpers must be names without {_JOIN!r}")
         num_seals = comb(len(self.helpers), self.spare + 1) * (self.spare + 1)
         if num_seals > MAX_SEALS:
             raise BadSetting(
-                f"{len(self.helpers)} helpers of which {self.spare} may be absent need {num_seals} seals in every "
-                f"contribution, at most {MAX_SEALS} are allowed"
+                f"helpers are {len(self.helpers)}, of which {self.spare} may be absent: {num_seals} seals in every "
+                f"contribution, at most {MAX_SEALS} are possible"
             )
 
     @cached_property

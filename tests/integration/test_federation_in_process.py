@@ -248,16 +248,16 @@ def test_a_tenant_without_budget_refuses_and_the_others_go_on(tmp_path):
 # --- a seal that only its helper can see is bad ---
 
 
-def with_broken_seal(cast: Cast, name: str, helper: str):
-    """`name` seals nonsense to `helper` and signs it, in every attempt."""
+def with_broken_seal(cast: Cast, name: str, *helpers: str):
+    """`name` seals nonsense to `helpers` and signs it, in every attempt."""
     from shared.secagg import topology_h
 
     honest = topology_h.seal
-    bad = bytes.fromhex(cast.home(name).policy.helpers[helper].sealing)
+    bad = {bytes.fromhex(cast.home(name).policy.helpers[helper].sealing) for helper in helpers}
 
     def seal(public_key, secret, *, associated, random_bytes):
         return honest(
-            public_key, secret, associated=b"-" if public_key == bad else associated, random_bytes=random_bytes
+            public_key, secret, associated=b"-" if public_key in bad else associated, random_bytes=random_bytes
         )
 
     def meddle(node, message, handler):

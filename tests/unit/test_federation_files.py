@@ -28,12 +28,18 @@ PUBLIC = KEY.public_key().public_bytes_raw()
 
 def learned(*sums: int) -> Learned:
     return Learned(
-        releases=tuple(Released(total=np.array([each, -each, 2**62]), num_users=each, num_tenants=3) for each in sums)
+        releases=tuple(
+            Released(total=np.array([each, -each, 2**62]), num_users=each, num_tenants=3, num_noises=each % 3)
+            for each in sums
+        )
     )
 
 
 def totals(found: Learned):
-    return [(release.total.tolist(), release.num_users, release.num_tenants) for release in found.releases]
+    return [
+        (release.total.tolist(), release.num_users, release.num_tenants, release.num_noises)
+        for release in found.releases
+    ]
 
 
 # --- checkpoint ---

@@ -26,9 +26,14 @@ from server.rounds import (
     begin,
 )
 from shared.errors import BadSetting, CapacityExceeded, IllegalTransition
+from shared.secagg.mask_sharing import MaskSharing
 
-RULES = Rules(num_steps=2, min_tenants=2, min_users=50, max_users=100, helpers=("anna", "bert"), max_attempts=2)
+HELPERS = ("anna", "bert")
+RULES = Rules(
+    num_steps=2, min_tenants=2, min_users=50, max_users=100, sharing=MaskSharing(helpers=HELPERS), max_attempts=2
+)
 FIRST = Turn(step=0, attempt=0)
+EACH_ITS_OWN = (("anna", ("anna",)), ("bert", ("bert",)))
 
 
 def offer(client: str, users: int = 30) -> Offer[bytes]:
@@ -46,7 +51,7 @@ def test_survivors_go_on_when_a_party_leaves():
     state = advance(begin(RULES), PartyLeft(turn=FIRST, party="carl", reason="timed out"))
     state = collected(offer("anna"), offer("bert"), state=state)
     assert state.departures[0].party == "carl"
-    assert action(state) == AskHelpers(turn=FIRST, offers=(offer("anna"), offer("bert")), helpers=("anna", "bert"))
+    assert action(state) == AskHelpers(turn=FIRST, offers=(offer("anna"), offer("bert")), asked=EACH_ITS_OWN)
 
 
 def test_a_second_contribution_by_one_client_is_refused():
@@ -123,7 +128,7 @@ def test_a_job_with_every_step_stored_is_published():
     state = begin(RULES, step=1, attempt=4)
     turn = Turn(step=1, attempt=4)
     state = collected(offer("anna"), offer("bert"), state=state)
-    for helper in RULES.helpers:
+    for helper in HELPERS:
         state = advance(state, HelperAnswered(turn=turn, helper=helper, answer=b""))
     state = advance(advance(state, SumOpened(turn=turn)), StepStored(turn=turn))
     assert action(state) == Publish()
@@ -156,7 +161,7 @@ def test_an_accused_client_is_left_out_of_the_next_attempt_and_of_the_next_step(
             advance(state, ContributionArrived(turn=state.turn, offer=offer("carl")))
         state = collected(*ALL[:2], state=state)
         assert state.cohort == ("anna", "bert")
-        for helper in RULES.helpers:
+        for helper in HELPERS:
             state = advance(state, HelperAnswered(turn=state.turn, helper=helper, answer=b""))
         state = advance(state, SumOpened(turn=state.turn))
         state = advance(state, StepStored(turn=state.turn))
@@ -164,7 +169,7 @@ def test_an_accused_client_is_left_out_of_the_next_attempt_and_of_the_next_step(
 
 
 def test_a_second_accusation_in_one_attempt_is_not_believed_whoever_makes_it():
-    for helper in RULES.helpers:
+    for helper in HELPERS:
         with pytest.raises(IllegalTransition, match="cannot happen while the round is abandoned"):
             advance(accused(), HelperAccused(turn=FIRST, helper=helper, client="anna"))
 
