@@ -51,8 +51,10 @@ def play(data: Any, sharing: MaskSharing, fates: dict[str, Any]) -> tuple[JobSta
     while isinstance(todo := action(state), AskHelpers):
         waiting = {(helper, slot) for helper, slots in todo.asked for slot in slots}
         asked.update(waiting - before)
-        before = waiting
+        assert sum(asked.values()) <= len(sharing.places)
         helper = data.draw(st.sampled_from(sorted(helper for helper, _ in todo.asked)))
+        # What it is asked for after it has spoken is a new request.
+        before = {pair for pair in waiting if pair[0] != helper}
         fate = fates[helper]
         if isinstance(fate, str):
             state = advance(state, HelperAccused(turn=TURN, helper=helper, client=fate))
@@ -61,7 +63,6 @@ def play(data: Any, sharing: MaskSharing, fates: dict[str, Any]) -> tuple[JobSta
             state = advance(state, HelperAnswered(turn=TURN, helper=helper, answer=b""))
         else:
             state = advance(state, HelperFailed(turn=TURN, helper=helper, reason="gone"))
-        assert sum(asked.values()) <= len(sharing.places)
     return state, asked
 
 
