@@ -28,6 +28,13 @@ class _Noise(StrEnum):
     tenant = "tenant"
 
 
+class _Attack(StrEnum):
+    masks = "masks"
+    transcript = "transcript"
+    membership = "membership"
+    canary = "canary"
+
+
 class _TenantsBy(StrEnum):
     equal = "equal"
     taste = "taste"
@@ -91,6 +98,46 @@ def run_command(
     console.print(table(report))
     for line in footer(report):
         console.print(line, highlight=False)
+
+
+@sim_app.command("audit")
+def audit_command(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder to attack the published model on; a generated marketplace if not given.")
+    ] = None,
+    only: Annotated[list[_Attack] | None, typer.Option(help="Run this attack only; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="Of histories, splits and orders; masks and noise are never seeded.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Few trials, wide intervals: a check that all works.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON report to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML report with plots to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON report instead of tables.")] = False,
+) -> None:
+    """Attack the product, controls beside every attack. Exit code 1 if a statement is refuted or a control missed."""
+    from simulations.auditing import report as audit_report
+    from simulations.auditing.run import ATTACKS, AuditSettings, run_audit
+
+    chosen = {attack.value for attack in only or _Attack}
+    settings = AuditSettings(
+        seed=seed, quick=quick, data=data, attacks=tuple(attack for attack in ATTACKS if attack in chosen)
+    )
+    for target in (out, html):
+        _require_writable(target)
+    with Console(stderr=True).status("starting") as status:
+        report = run_audit(settings, lambda text: status.update(text))
+    if out is not None:
+        write_file(out, (report.to_json() + "\n").encode())
+    if html is not None:
+        write_file(html, audit_report.html_report(report).encode())
+    if as_json:
+        sys.stdout.write(report.to_json() + "\n")
+    else:
+        console = Console()
+        for drawn in audit_report.tables(report):
+            console.print(drawn)
+        for line in audit_report.footer(report):
+            console.print(line, highlight=False)
+    if not report.passed:
+        raise typer.Exit(1)
 
 
 def _require_writable(target: Path | None) -> None:

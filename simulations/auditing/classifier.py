@@ -35,9 +35,12 @@ def distinguish(
     """
     fit, measured = halves(worlds, rng, 0.5)
     score = _fitted(features[fit], worlds[fit], rng)
-    guesses = score(features[measured]) > 0
-    correct = int(np.sum(guesses == worlds[measured]))
-    trials = len(measured)
+    return guessed(score(features[measured]), worlds[measured], confidence=confidence)
+
+
+def guessed(scores: NDArray[np.float64], worlds: NDArray[np.bool_], *, confidence: float) -> Distinguished:
+    """What a fixed test achieves that says world 1 where the score, float64 (n,), is above 0."""
+    correct, trials = int(np.sum((scores > 0) == worlds)), len(worlds)
     return Distinguished(
         advantage=2 * correct / trials - 1,
         interval=advantage_interval(correct, trials, confidence),

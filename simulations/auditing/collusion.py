@@ -1,7 +1,7 @@
 """The strongest reader of the sums: the server with one of the two helpers, who knows everybody but the target.
 
-The helper opens the seeds that were sealed to it, grows its masks again, and takes its own noise out of the sum. What is
-left carries the other helper's noise alone, which is what the statement counts on.
+The helper opens the seeds that were sealed to it, grows its masks again, and takes its own noise out of the sum. What
+is left carries the other helper's noise alone, which is what the statement counts on.
 """
 
 import os

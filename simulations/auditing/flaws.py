@@ -26,7 +26,7 @@ from shared.secagg import discrete_gaussian
 from shared.secagg.topology_h import Contribution
 
 StepKind = Literal["popularity", "pairs", "gradient"]
-_SECONDS_AN_ITEM = 0.002
+_SECONDS_AN_ITEM = 0.01
 
 
 @contextmanager
@@ -47,7 +47,9 @@ def lost_clip(*kinds: StepKind) -> Iterator[None]:
         if "popularity" in kinds:
             stack.enter_context(replaced(client.contribution, "popularity_vectors", _loud_popularity))
         if "pairs" in kinds:
-            unscaled = replaced(shared.recipes.cooccurrence, "_pair_scale", lambda lengths, gamma: np.ones(len(lengths)))
+            unscaled = replaced(
+                shared.recipes.cooccurrence, "_pair_scale", lambda lengths, gamma: np.ones(len(lengths))
+            )
             stack.enter_context(unscaled)
         if "gradient" in kinds:
             clipped = client.opacus_gradient.clipped_gradient_sum
@@ -62,7 +64,7 @@ def no_check_before_rounding() -> Any:
 
 def sends_compressed() -> Any:
     """A client whose frame is as long as its integers compress to: it tells how much of a history there is."""
-    contribute = client.answer.contribute
+    contribute = shared.secagg.topology_h.contribute
 
     def compressed(*, values: NDArray[np.int64], **fields: Any) -> Contribution:
         honest = contribute(values=values, **fields)
@@ -81,7 +83,7 @@ def refuses_when_empty() -> Any:
 
 
 def answers_slowly_with_more() -> Any:
-    """A client that takes two milliseconds more for each interaction that it holds."""
+    """A client that takes ten milliseconds more for each interaction that it holds."""
     read = client.answer._history
 
     def slow(home: ClientHome) -> Interactions:
@@ -117,4 +119,3 @@ def _loud_popularity(people: Interactions) -> UserVectors:
 
 def _unclipped(gradient: Callable[..., NDArray[np.float64]]) -> Callable[..., NDArray[np.float64]]:
     return lambda **fields: gradient(**{**fields, "max_grad_norm": 1e6})
-

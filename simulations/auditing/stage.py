@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from flwr.app import UserConfig
 from numpy.typing import NDArray
 
 from client.app import HOME_SETTING
@@ -70,7 +71,7 @@ class Stage:
         make_folder(job)
         write_file(job / "plan.json", canonical_json(plan_to_json(self.plan)))
         write_file(job / "job.toml", job_file(self.cast, _MODELS).encode())
-        configs = [{HOME_SETTING: str(self.cast.homes[name])} for name in PARTIES]
+        configs: list[UserConfig] = [{HOME_SETTING: str(self.cast.homes[name])} for name in PARTIES]
         grid = InProcessGrid(client_app, configs, meddle=meddle, observe=observe.append)
         with contextlib.redirect_stdout(io.StringIO()):
             run_in_process(server_app, grid, {"job": str(job / "job.toml")})

@@ -145,5 +145,3 @@ def _restore_ledger(stage: Stage) -> None:
 
 def _kept(stage: Stage) -> Path:
     return stage.cast.folder.with_name(f"{stage.cast.folder.name}-ledger")
-
-

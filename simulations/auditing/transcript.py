@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
@@ -51,23 +52,26 @@ class Transcript:
     completed: bool
 
 
+Until = Literal["end", "first sum", "first replies"]
+
+
 class _Enough(Exception):
-    """The steps that were wanted are over."""
+    """What was wanted is recorded."""
 
 
 class _Recorder:
     """Stands between server and clients and changes nothing."""
 
-    def __init__(self, last_step: int | None) -> None:
+    def __init__(self, until: Until) -> None:
         self.calls: list[Call] = []
         self.traffic: list[Traffic] = []
-        self._last_step = last_step
+        self._until = until
 
     def __call__(self, node: int, message: FlowerMessage, handler: Handler) -> FlowerMessage | None:
         request = decode(_frame(message))
         if not isinstance(request, ContributionRequest | UnmaskRequest):
             raise TypeError(f"a server does not send a {type(request).__name__}")
-        if self._last_step is not None and request.step > self._last_step:
+        if self._is_beyond(request):
             raise _Enough
         before = time.perf_counter()
         reply = handler(message)
@@ -84,10 +88,15 @@ class _Recorder:
         self.calls.append(call)
         return reply
 
+    def _is_beyond(self, request: ContributionRequest | UnmaskRequest) -> bool:
+        if self._until == "first replies" and isinstance(request, UnmaskRequest):
+            return True
+        return self._until != "end" and request.step > 0
 
-def record(stage: Stage, folder: Path, *, last_step: int | None = None) -> Transcript:
-    """Run one job of this world in a new `folder`. last_step: stop after it, for what shows in the first step."""
-    recorder, completed = _Recorder(last_step), True
+
+def record(stage: Stage, folder: Path, *, until: Until = "end") -> Transcript:
+    """Run one job of this world in a new `folder`. until: where to stop, for what shows early."""
+    recorder, completed = _Recorder(until), True
     try:
         stage.copied(folder).run(recorder, recorder.traffic)
     except (_Enough, DeploymentError):
@@ -122,7 +131,7 @@ def sizes(transcript: Transcript) -> NDArray[np.float64]:
 def times(transcript: Transcript) -> NDArray[np.float64]:
     """Logarithms of how long every reply took, and of all of them together."""
     seconds = np.array([call.seconds for call in transcript.calls])
-    return np.log(np.append(seconds, seconds.sum()))
+    return np.asarray(np.log(np.append(seconds, seconds.sum())), dtype=np.float64)
 
 
 def contents(transcript: Transcript) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ with histories as long, of other items. Worlds are played in random order, each 
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shared.interactions import Interactions
 from simulations.auditing import flaws, transcript
-from simulations.auditing.classifier import distinguish
+from simulations.auditing.classifier import distinguish, guessed
 from simulations.auditing.collusion import log_likelihood_ratio
 from simulations.auditing.findings import CONFIDENCE, Finding, Kind, found
 from simulations.auditing.stage import (
@@ -33,7 +33,7 @@ from simulations.auditing.stage import (
     with_target,
 )
 from simulations.auditing.statistics import allowed_advantage
-from simulations.auditing.transcript import Transcript, record
+from simulations.auditing.transcript import Transcript, Until, record
 
 Progress = Callable[[str], None]
 Name = Literal["presence", "history"]
@@ -119,7 +119,7 @@ def play(
     jobs: int,
     *,
     seed: int,
-    last_step: int | None = None,
+    until: Until = "end",
     progress: Progress = lambda _: None,
     label: str = "",
 ) -> Played:
@@ -131,7 +131,7 @@ def play(
     with flaws.replaced(log, "disabled", True):
         for number, world in enumerate(worlds):
             progress(f"transcripts: {label or pair.name}, job {number + 1} of {len(worlds)}")
-            transcripts.append(record(pair.stages[int(world)], folder, last_step=last_step))
+            transcripts.append(record(pair.stages[int(world)], folder, until=until))
             shutil.rmtree(folder)
     return Played(transcripts=tuple(transcripts), worlds=worlds)
 
@@ -157,8 +157,9 @@ def _controlled(
     pair: Pair, control: _Control, folder: Path, jobs: int, seed: int, progress: Progress
 ) -> Finding:  # fmt: skip
     with control.flaw():
-        played = play(pair, folder, jobs, seed=seed, last_step=0, progress=progress, label=control.name)
-    note = "first step only; the classifier sees this feature alone"
+        until: Until = "first sum" if control.feature == "sums" else "first replies"
+        played = play(pair, folder, jobs, seed=seed, until=until, progress=progress, label=control.name)
+    note = f"up to the {until} of each job; the test sees this feature alone"
     return _finding(pair, played, control.feature, seed, kind="control", name=f"control: {control.name}", note=note)
 
 
@@ -166,7 +167,12 @@ def _finding(
     pair: Pair, played: Played, feature: str, seed: int, *, kind: Kind, name: str, note: str
 ) -> Finding:  # fmt: skip
     rng = np.random.default_rng([seed, len(feature)])
-    seen = distinguish(features(pair, played, feature), played.worlds, rng=rng, confidence=CONFIDENCE)
+    values = features(pair, played, feature)
+    # The likelihood ratio is a test that needs no fitting, so every transcript measures it.
+    if feature == "sums":
+        seen = guessed(values[:, 0], played.worlds, confidence=CONFIDENCE)
+    else:
+        seen = distinguish(values, played.worlds, rng=rng, confidence=CONFIDENCE)
     return found(
         seen.advantage,
         seen.interval,
