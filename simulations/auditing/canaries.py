@@ -26,7 +26,6 @@ from simulations.auditing.flaws import StepKind, lost_clip, no_check_before_roun
 
 NUM_ITEMS = 6
 DELTA = 1e-5
-EPSILONS = (1.0, 2.0, 8.0)
 Recipe = Literal["cooccurrence", "recon"]
 Flaw = Literal["none", "half the noise", "no clip"]
 FLAWS: tuple[Flaw, ...] = ("none", "half the noise", "no clip")
@@ -54,12 +53,14 @@ class Worlds:
     with_canary: tuple[NDArray[np.int64], ...]
 
 
-def canary_findings(*, trainings: int, seed: int, progress: Callable[[str], None] = lambda _: None) -> list[Finding]:
+def canary_findings(
+    *, epsilons: Sequence[float], trainings: int, seed: int, progress: Callable[[str], None] = lambda _: None
+) -> list[Finding]:
     """Both recipes at every epsilon, whole and broken. trainings: in each of the two worlds."""
     rows = []
     recipes: Sequence[Recipe] = ("cooccurrence", "recon")
     for recipe in recipes:
-        for epsilon in EPSILONS:
+        for epsilon in epsilons:
             plan = plan_of(recipe, epsilon)
             for flaw in FLAWS:
                 progress(f"canaries: {recipe}, epsilon {epsilon:g}, {flaw}")

@@ -62,12 +62,14 @@ def no_check_before_rounding() -> Any:
     return replaced(shared.secagg.fixed_point, "_require_clipped", lambda *_: None)
 
 
-def sends_compressed() -> Any:
-    """A client whose frame is as long as its integers compress to: it tells how much of a history there is."""
+def sends_compressed(party: str) -> Any:
+    """The client of `party`: its frame is as long as its integers compress to, and tells how much there is."""
     contribute = shared.secagg.topology_h.contribute
 
-    def compressed(*, values: NDArray[np.int64], **fields: Any) -> Contribution:
-        honest = contribute(values=values, **fields)
+    def compressed(*, client: str, values: NDArray[np.int64], **fields: Any) -> Contribution:
+        honest = contribute(client=client, values=values, **fields)
+        if client != party:
+            return honest
         return replace(honest, masked=honest.masked[: len(zlib.compress(values.tobytes()))])
 
     return replaced(client.answer, "contribute", compressed)
@@ -82,13 +84,14 @@ def refuses_when_empty() -> Any:
     return replaced(client.answer, "_history", strict)
 
 
-def answers_slowly_with_more() -> Any:
-    """A client that takes ten milliseconds more for each interaction that it holds."""
+def answers_slowly_with_more(party: str) -> Any:
+    """The client of `party` takes ten milliseconds more for each interaction that it holds."""
     read = client.answer._history
 
     def slow(home: ClientHome) -> Interactions:
         history = read(home)
-        time.sleep(_SECONDS_AN_ITEM * len(history.items))
+        if home.name == party:
+            time.sleep(_SECONDS_AN_ITEM * len(history.items))
         return history
 
     return replaced(client.answer, "_history", slow)

@@ -32,7 +32,7 @@ class Effort:
 
     mask_vectors: masked vectors of each kind. jobs: real jobs of each pair of worlds. control_jobs: of each control, 24
     at least, or twelve right guesses of twelve would not be proof. timed_calls: of each size of store.
-    membership: models and users. trainings: of each canary in each world.
+    membership: models and users. trainings: of each canary in each world, at each of canary_epsilons.
     """
 
     mask_vectors: int
@@ -41,6 +41,7 @@ class Effort:
     timed_calls: int
     membership: Size
     trainings: int
+    canary_epsilons: tuple[float, ...]
 
 
 FULL = Effort(
@@ -50,6 +51,7 @@ FULL = Effort(
     timed_calls=25,
     membership=Size(references=128, targets=96, num_users=300),
     trainings=40_000,
+    canary_epsilons=(1.0, 2.0, 8.0),
 )
 QUICK = Effort(
     mask_vectors=32,
@@ -57,7 +59,8 @@ QUICK = Effort(
     control_jobs=24,
     timed_calls=3,
     membership=Size(references=24, targets=24, num_users=160),
-    trainings=4_000,
+    trainings=5_000,
+    canary_epsilons=(2.0, 8.0),
 )
 
 
@@ -114,7 +117,9 @@ def _run_one(
         case "membership":
             return membership_findings(population, size=effort.membership, seed=seed, progress=progress)
         case "canary":
-            return canary_findings(trainings=effort.trainings, seed=seed, progress=progress)
+            return canary_findings(
+                epsilons=effort.canary_epsilons, trainings=effort.trainings, seed=seed, progress=progress
+            )
         case "transcript":
             with tempfile.TemporaryDirectory(prefix="zhiyin-audit-", dir=_scratch()) as name:
                 folder = Path(name)

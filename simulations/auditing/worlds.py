@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -76,9 +77,15 @@ class _Control:
 
 
 CONTROLS = (
-    _Control(name="frames as long as their contents compress to", flaw=flaws.sends_compressed, feature="sizes"),
+    _Control(
+        name="frames as long as their contents compress to",
+        flaw=partial(flaws.sends_compressed, TARGET),
+        feature="sizes",
+    ),
     _Control(name="refuses when its history is empty", flaw=flaws.refuses_when_empty, feature="conduct"),
-    _Control(name="takes longer with more interactions", flaw=flaws.answers_slowly_with_more, feature="time"),
+    _Control(
+        name="takes longer with more interactions", flaw=partial(flaws.answers_slowly_with_more, TARGET), feature="time"
+    ),
     _Control(name="forgets to mask", flaw=flaws.sends_without_mask, feature="bytes"),
     _Control(name="helpers add no noise", flaw=flaws.helpers_without_noise, feature="sums"),
 )

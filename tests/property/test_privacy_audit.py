@@ -4,8 +4,6 @@ The path is the product's: what each tenant's client computes for a step, masks,
 The adversary is the server together with one helper, and knows every other user.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from typing import Literal
@@ -15,17 +13,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-import client.contribution
-import client.opacus_gradient
-import shared.recipes.cooccurrence
-import shared.secagg.fixed_point
 from client.tenant import tenant_values
 from shared.accounting import epsilon
-from shared.clipping import UserVectors
 from shared.errors import BadInput
 from shared.interactions import Interactions, concatenate
 from shared.plan import CooccurrencePlan, ReconPlan, Step, TrainingPlan, make_plan, steps
 from simulations.audit import Audit, along, audit
+from simulations.auditing.flaws import lost_clip, no_check_before_rounding
 from tests.secagg_cast import TENANTS, Round, random_bytes
 
 NUM_ITEMS, NUM_TRIALS, DELTA = 4, 40_000, 1e-5
@@ -81,33 +75,6 @@ INPUTS: dict[Kind, dict[str, NDArray[np.generic]]] = {
 }
 
 
-@contextmanager
-def lost_clip(kind: Kind) -> Iterator[pytest.MonkeyPatch]:
-    """The client without the clip of this kind: its own code, but for the one step that bounds a user."""
-    with pytest.MonkeyPatch.context() as patch:
-        if kind == "popularity":
-            patch.setattr(client.contribution, "popularity_vectors", loud_popularity)
-        if kind == "pairs":
-            patch.setattr(shared.recipes.cooccurrence, "_pair_scale", lambda lengths, gamma: np.ones(len(lengths)))
-        if kind == "gradient":
-            clipped = client.opacus_gradient.clipped_gradient_sum
-            patch.setattr(client.opacus_gradient, "clipped_gradient_sum", unclipped(clipped))
-        yield patch
-
-
-def loud_popularity(people: Interactions) -> UserVectors:
-    return UserVectors(
-        num_coordinates=people.num_items,
-        offsets=people.offsets,
-        coordinates=people.items.astype(np.int64),
-        values=people.weights.astype(np.float64),
-    )
-
-
-def unclipped(gradient: Callable[..., NDArray[np.float64]]) -> Callable[..., NDArray[np.float64]]:
-    return lambda **fields: gradient(**{**fields, "max_grad_norm": 1e6})
-
-
 def sent(kind: Kind, tenant: str, people: Interactions) -> NDArray[np.int64]:
     """What the client of this tenant adds to the sum. One seed a step, as in a job: its integers do not vary."""
     seed = sha256(tenant.encode()).digest()
@@ -120,9 +87,8 @@ def worlds(kind: Kind, flaw: Flaw) -> tuple[dict[str, NDArray[np.int64]], dict[s
     both = concatenate([TARGET, OTHERS])
     if flaw != "no clip":
         return without, {**without, "cedar": sent(kind, "cedar", both)}
-    with lost_clip(kind) as patch:
-        # The second line of defence refuses such a user; with it in place nothing would be released.
-        patch.setattr(shared.secagg.fixed_point, "_require_clipped", lambda *_: None)
+    # The second line of defence refuses such a user; with it in place nothing would be released.
+    with lost_clip(kind), no_check_before_rounding():
         return {**without, "cedar": sent(kind, "cedar", OTHERS)}, {**without, "cedar": sent(kind, "cedar", both)}
 
 
