@@ -1,7 +1,8 @@
 """What this client adds to the sum of one step: integers that bound every user, from the local histories. numpy only.
 
-Nothing here may fail, take longer or refuse because of what a history holds: a refusal is an answer too, and no noise
-protects it. Everything that a server chose is checked before a history is looked at.
+Nothing here may fail or refuse because of what a history holds: a refusal is an answer too, and no noise protects it.
+Everything that a server chose is checked before a history is looked at. How long it takes does depend on how many
+interactions there are; that is measured, and told in the threat model.
 """
 
 import numpy as np

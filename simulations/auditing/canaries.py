@@ -129,7 +129,7 @@ def _finding(recipe: Recipe, plan: TrainingPlan, flaw: Flaw, trainings: int, see
         attack="canary",
         kind="attack" if flaw == "none" else "control",
         world=f"one loud user of {NUM_ITEMS} items in or out; {len(mechanisms(plan))} releases together",
-        statistic="epsilon, lower bound",
+        statistic="epsilon",
         estimate=epsilon_gdp(seen, DELTA),
         low=bound.epsilon_if_gaussian,
         high=None,

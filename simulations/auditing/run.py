@@ -88,7 +88,7 @@ class AuditSettings:
 
 
 def run_audit(settings: AuditSettings, progress: Progress = lambda _: None) -> AuditReport:
-    """Run the attacks in order. Raises MalformedFile or NoInteractions for a folder that cannot be read."""
+    """Run the attacks in the order given. Raises MalformedFile or NoInteractions for a folder that cannot be read."""
     population, source = _population(settings)
     findings: list[Finding] = []
     seconds: dict[str, float] = {}
@@ -129,6 +129,7 @@ def _run_one(
 
 
 def _population(settings: AuditSettings) -> tuple[Interactions, str]:
+    # Read before anything else runs, so that a folder that cannot be read is refused at once.
     if settings.data is not None:
         dataset = load_folder(settings.data)
         return dataset.histories, f"{dataset.name}, sha256 {dataset.sha256}"
