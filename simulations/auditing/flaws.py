@@ -26,7 +26,7 @@ from shared.secagg import discrete_gaussian
 from shared.secagg.topology_h import Contribution
 
 StepKind = Literal["popularity", "pairs", "gradient"]
-_SECONDS_AN_ITEM = 0.01
+_SECONDS_AN_ITEM = 0.02
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def refuses_when_empty() -> Any:
 
 
 def answers_slowly_with_more(party: str) -> Any:
-    """The client of `party` takes ten milliseconds more for each interaction that it holds."""
+    """The client of `party` takes twenty milliseconds more for each interaction that it holds."""
     read = client.answer._history
 
     def slow(home: ClientHome) -> Interactions:
