@@ -34,6 +34,7 @@ from simulations.private import Noise, cooccurrence_model, train_cooccurrence
 EPSILONS = (1.0, 2.0, 8.0, inf)
 DELTA = 1e-5
 FALSE_ALARMS = 0.01
+MAX_ITEMS = 120
 _READOUT = WeightsSettings(threshold=0.0, ridge=0.002, diagonal=1.0)
 _FOLD_IN = FoldIn(recency=0.0)
 # Shrinks the shared covariance of the statistics towards its diagonal: they can be nearly collinear.
@@ -63,6 +64,7 @@ def membership_findings(
 ) -> list[Finding]:
     """Three attacks at every epsilon; without noise they are the controls."""
     rng = np.random.default_rng([seed, 5])
+    population = most_popular(population, MAX_ITEMS)
     count = min(size.num_users, population.num_users)
     users = select_users(population, np.sort(rng.choice(population.num_users, count, replace=False)))
     rows = []
@@ -72,6 +74,26 @@ def membership_findings(
         targets = trained(users, epsilon, size.targets, np.random.default_rng([seed, 7]))
         rows += _findings(references, targets, epsilon, users, seed)
     return rows
+
+
+def most_popular(history: Interactions, num_items: int) -> Interactions:
+    """The same histories over their most popular items alone, of the users that keep two or more of them.
+
+    Keeps an experiment with hundreds of models small; which items stay is public in it.
+    """
+    counts = np.bincount(history.items, minlength=history.num_items)
+    chosen = np.sort(np.argsort(-counts, kind="stable")[:num_items])
+    place = np.full(history.num_items, -1, dtype=np.int32)
+    place[chosen] = np.arange(len(chosen))
+    kept = place[history.items] >= 0
+    lengths = np.bincount(history.rows()[kept], minlength=history.num_users)
+    small = Interactions(
+        num_items=len(chosen),
+        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        items=place[history.items[kept]],
+        weights=history.weights[kept],
+    )
+    return select_users(small, np.flatnonzero(lengths >= 2))
 
 
 def trained(users: Interactions, epsilon: float, models: int, rng: np.random.Generator) -> Trained:

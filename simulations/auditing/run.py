@@ -31,8 +31,8 @@ class Effort:
     """How many trials each attack gets.
 
     mask_vectors: masked vectors of each kind. jobs: real jobs of each pair of worlds. control_jobs: of each control;
-    of 32, the half that measures proves its point with one wrong guess, of 24 with none. timed_calls: of each size of
-    store. membership: models and users. trainings: of each canary in each world, at each of canary_epsilons.
+    24 at least, or twelve right guesses of twelve would not be proof. timed_calls: of each size of store.
+    membership: models and users. trainings: of each canary in each world, at each of canary_epsilons.
     """
 
     mask_vectors: int
@@ -55,9 +55,9 @@ FULL = Effort(
 )
 QUICK = Effort(
     mask_vectors=32,
-    jobs=16,
-    control_jobs=32,
-    timed_calls=5,
+    jobs=12,
+    control_jobs=24,
+    timed_calls=4,
     membership=Size(references=24, targets=24, num_users=160),
     trainings=5_000,
     canary_epsilons=(2.0, 8.0),

@@ -9,9 +9,10 @@ import pytest
 
 from shared.errors import BadSetting
 from shared.gaussian_dp import epsilon_gdp
+from shared.interactions import Interactions
 from simulations.auditing.classifier import distinguish, guessed, halves
 from simulations.auditing.findings import CONFIDENCE, Finding, all_good, found
-from simulations.auditing.membership import Trained, areas, hits_at, likelihood_ratios
+from simulations.auditing.membership import Trained, areas, hits_at, likelihood_ratios, most_popular
 from simulations.auditing.report import AuditReport, html_report
 from simulations.auditing.statistics import (
     Interval,
@@ -148,6 +149,19 @@ def test_reference_models_reach_the_power_of_the_known_shift(shift: float) -> No
     hits, alarms = hits_at(ratios, targets.members, 0.01)
     assert alarms.mean() == pytest.approx(0.01, abs=0.01)
     assert hits.mean() == pytest.approx(allowed_hits(shift, 0.01) if shift else 0.01, abs=0.08)
+
+
+def test_only_the_most_popular_items_and_users_who_keep_two_stay() -> None:
+    rows = [[0, 1, 2], [2, 1], [3, 1], [2, 3, 1]]
+    items = np.array([item for row in rows for item in row], dtype=np.int32)
+    history = Interactions(
+        num_items=4,
+        offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        items=items,
+        weights=np.ones(len(items), dtype=np.float32),
+    )
+    small = most_popular(history, 2)
+    assert [small.history(user).tolist() for user in range(small.num_users)] == [[0, 1], [1, 0], [1, 0]]
 
 
 def test_a_slope_of_time_is_found_with_its_interval() -> None:
