@@ -70,6 +70,8 @@ def _own_masks(stage: Stage, asked: UnmaskRequest, answer: HelperAnswer, bits: i
     return helper_answer(
         ctx=answer.ctx,
         helper=COLLUDING,
+        slots=stage.plan.sharing.held_by(COLLUDING),
+        sharing=stage.plan.sharing,
         contributions=asked.headers,
         roster=open_roster(asked.roster, home.policy.issuer_public_key, now),
         now=now,

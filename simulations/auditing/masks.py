@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from shared.secagg import ring
 from shared.secagg.context import CONTEXT_BYTES
+from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.topology_h import contribute
 from simulations.auditing.findings import CONFIDENCE, Finding, found
 from simulations.auditing.statistics import Interval, auc, unit_mean_interval
@@ -51,14 +52,16 @@ def touched_items(trial: int, seed: int = 0) -> NDArray[np.bool_]:
 
 def masked_by_product(values: Integers, random_bytes: Callable[[int], bytes]) -> Integers:
     """What the server sees of a contribution made by the product's own code."""
-    helpers = {name: X25519PrivateKey.generate().public_key().public_bytes_raw() for name in ("north", "south")}
+    sharing = MaskSharing(helpers=("north", "south"))
+    keys = {name: X25519PrivateKey.generate().public_key().public_bytes_raw() for name in sharing.helpers}
     contribution = contribute(
         ctx=bytes(CONTEXT_BYTES),
         client="amber",
         declared_users=10,
         values=values,
         bits=BITS,
-        helpers=helpers,
+        sharing=sharing,
+        helper_keys=keys,
         signing_key=Ed25519PrivateKey.generate(),
         random_bytes=random_bytes,
     )
