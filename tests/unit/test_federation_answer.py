@@ -17,7 +17,6 @@ from shared.plan import plan_to_json
 from shared.roster import open_roster, sign_roster
 from shared.secagg.complaint import verify_complaint
 from shared.secagg.context import context
-from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.topology_h import cohort_digest, contribute, verify_answer, verify_contribution
 from shared.wire import (
     ContributionReply,
@@ -30,7 +29,7 @@ from shared.wire import (
     encode,
     inputs_digest,
 )
-from tests.federation_cast import HELPERS, NUM_ITEMS, make_cast
+from tests.federation_cast import NUM_ITEMS, make_cast
 
 NOW = 1_800_000_000
 
@@ -311,7 +310,7 @@ def headers_under(cast, roster, spoilt=None):
             pins["bert"] = pins["anna"][::-1]
         contribution = contribute(
             ctx=context_of(cast, roster), client=name, declared_users=20,
-            values=np.zeros(NUM_ITEMS, dtype=np.int64), bits=64, sharing=MaskSharing(helpers=HELPERS), helper_keys=pins,
+            values=np.zeros(NUM_ITEMS, dtype=np.int64), bits=64, sharing=cast.plan.sharing, helper_keys=pins,
             signing_key=cast.home(name).vault.signing_key, random_bytes=os.urandom,
         )  # fmt: skip
         made.append(contribution.header())
