@@ -28,7 +28,7 @@ from shared.secagg.pairwise_terms import PairwiseMinima, PairwiseTerms
 from shared.secagg.prg import Keystream
 
 NOW = 1_000
-MINIMA = PairwiseMinima(corrupt=0.15, dropped=0.15, privacy_bits=40, recovery_bits=20, min_active=4, min_users=20)
+MINIMA = PairwiseMinima(corrupt=0.15, dropped=0.15, privacy_bits=40, recovery_bits=20, min_active=5, min_users=20)
 
 
 @cache
@@ -64,14 +64,14 @@ def random_bytes(seed: int | str) -> Callable[[int], bytes]:
 class Round:
     """One round among `num_parties` tenants; each step can be asked for alone, with every argument open to change."""
 
-    num_parties: int = 6
+    num_parties: int = 8
     num_coordinates: int = 7
     bits: int = 32
     step: int = 0
     seed: int = 1
-    degree: int = 5
-    threshold: int = 4
-    min_active: int = 4
+    degree: int = 7
+    threshold: int = 5
+    min_active: int = 5
     minima: PairwiseMinima = field(default=MINIMA)
 
     @property
