@@ -23,6 +23,7 @@ from shared.secagg.pairwise_messages import (
     MaskedVector,
     Unmasking,
     agree,
+    signed,
 )
 from shared.secagg.pairwise_terms import PairwiseMinima, PairwiseTerms
 from shared.secagg.prg import Keystream
@@ -195,7 +196,6 @@ class Course:
 
 
 def resigned(message: Any, **changes: Any) -> Any:
-    """The message with other fields, signed again by its own party: what a malicious party may say."""
-    from shared.secagg.pairwise_messages import signed
-
-    return signed(replace(message, **changes), signing_key(message.client))
+    """The message with other fields, signed by the party it then names: what a malicious party may say."""
+    changed = replace(message, **changes)
+    return signed(changed, signing_key(changed.client))
