@@ -82,7 +82,10 @@ class PairwiseMinima:
                   self.colluding(num_tenants) + 2)  # fmt: skip
 
     def check_threshold(self, terms: PairwiseTerms, *, num_parties: int, num_tenants: int) -> None:
-        """The same for the threshold, with the parties that came: fewer than were invited leave fewer honest ones."""
+        """The same for the threshold, with the parties that came: fewer than were invited leave fewer honest ones.
+
+        Beyond 100 parties a server that expects absences asks for a threshold that fits the fewest it will take.
+        """
         degree = min(terms.degree, num_parties - 1)
         colluding = self.colluding(num_tenants)
         _at_least(

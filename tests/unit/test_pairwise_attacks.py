@@ -95,9 +95,9 @@ def test_a_client_says_nothing_under_numbers_below_its_own_minima(change: dict[s
 
 
 def test_when_few_came_the_threshold_must_still_protect_against_as_many() -> None:
-    # Thirty of the 200 on the roster may collude. Among 140 that came they are denser than among 200.
-    minima = replace(MINIMA, corrupt=0.15, dropped=0.3, min_active=120)
-    degree, threshold = choose_degree(200, corrupt=0.15, dropped=0.3, privacy_bits=40, recovery_bits=20)
+    # Forty of the 200 on the roster may collude. Among 140 that came they are denser than among 200.
+    minima = replace(MINIMA, corrupt=0.2, dropped=0.05, min_active=120)
+    degree, threshold = choose_degree(200, corrupt=0.2, dropped=0.05, privacy_bits=40, recovery_bits=20)
     large = Round(num_parties=200, degree=degree, threshold=threshold, min_active=120, minima=minima)
     state, own = large.advertise(large.names[0])
     bundles = [own, *(large.advertise(name)[1] for name in large.names[1:])]
