@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from shared.roster import Member, Roster
 from shared.secagg import pairwise_opening as server
+from shared.secagg import pairwise_state as states
 from shared.secagg import topology_p as client
 from shared.secagg.context import context
 from shared.secagg.pairwise_messages import (
@@ -110,7 +111,7 @@ class Round:
         rng = np.random.default_rng(self.seed)
         return {name: rng.integers(-99, 99, self.num_coordinates) for name in self.names}
 
-    def advertise(self, name: str, **changes: Any) -> tuple[client.Advertised, Bundle]:
+    def advertise(self, name: str, **changes: Any) -> tuple[states.Advertised, Bundle]:
         arguments: dict[str, Any] = {
             "base": self.base,
             "client": name,
@@ -124,22 +125,22 @@ class Round:
         return client.advertise(**{**arguments, **changes})
 
     def deal(
-        self, state: client.ClientState, bundles: Sequence[Bundle], **changes: Any
-    ) -> tuple[client.Dealt, Dealing]:
+        self, state: states.ClientState, bundles: Sequence[Bundle], **changes: Any
+    ) -> tuple[states.Dealt, Dealing]:
         arguments = {"roster": self.roster, "now": NOW, "signing_key": signing_key(state.client), **changes}
         return client.deal(state, bundles, **arguments)
 
     def mask(
-        self, state: client.ClientState, deliveries: Sequence[Delivery], values: NDArray[np.int64]
-    ) -> tuple[client.Masked, MaskedVector]:
+        self, state: states.ClientState, deliveries: Sequence[Delivery], values: NDArray[np.int64]
+    ) -> tuple[states.Masked, MaskedVector]:
         return client.mask_vector(state, deliveries, values, bits=self.bits, signing_key=signing_key(state.client))
 
-    def sign(self, state: client.ClientState, active: Sequence[str]) -> tuple[client.Committed, ActiveSignature]:
+    def sign(self, state: states.ClientState, active: Sequence[str]) -> tuple[states.Committed, ActiveSignature]:
         return client.sign_active(state, active, signing_key=signing_key(state.client))
 
     def unmask(
-        self, state: client.ClientState, signatures: Sequence[ActiveSignature]
-    ) -> tuple[client.Finished, Unmasking]:
+        self, state: states.ClientState, signatures: Sequence[ActiveSignature]
+    ) -> tuple[states.Finished, Unmasking]:
         others = [each for each in signatures if each.client != state.client]
         return client.unmask(state, others, roster=self.roster, now=NOW, signing_key=signing_key(state.client))
 

@@ -1,30 +1,117 @@
-"""A client's state between the messages of topology P, as bytes for a vault that nobody else can read.
+"""A client's states between the messages of topology P, and as bytes for a vault that nobody else can read.
 
 **These bytes are secrets**: with them and the server's help a vector opens. The caller
 
 - encrypts them at rest and deletes them when the round is over or given up;
 - stores the new state durably *before* the message of its step leaves, in one transaction that checks
-  `shared.secagg.topology_p.check_forward` against the state stored before. A client restarted from an older state could
+  `check_forward` against the state stored before. A client restarted from an older state could
   sign a second active set, and then both secrets of a neighbour could come out;
 - never merges a state from a backup: a round whose state is lost is given up.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from shared.canonical import canonical_json
-from shared.errors import MalformedFile, ZhiyinError
+from shared.errors import IllegalTransition, MalformedFile, ZhiyinError
 from shared.secagg.context import CONTEXT_BYTES
 from shared.secagg.pairwise_messages import DIGEST_BYTES, Agreement, Bundle
 from shared.secagg.pairwise_terms import PairwiseMinima, PairwiseTerms
 from shared.secagg.secret import Secret
 from shared.secagg.shamir import SHARE_BYTES
-from shared.secagg.topology_p import PHASES, ClientState
 
 _FORMAT = b"zhiyin-pairwise-state-1\n"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Advertised:
+    """After R0. num_tenants: on the roster; the number that may collude is a share of it."""
+
+    ctx: bytes
+    client: str
+    terms: PairwiseTerms
+    minima: PairwiseMinima
+    num_tenants: int
+    bundle: Bundle
+    mask_secret: Secret
+    seal_secret: Secret
+    self_seed: Secret
+    dealing_seed: Secret
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dealt:
+    """After R1."""
+
+    client: str
+    minima: PairwiseMinima
+    num_tenants: int
+    agreement: Agreement = field(repr=False)
+    mask_secret: Secret
+    seal_secret: Secret
+    self_seed: Secret
+
+    @property
+    def ctx(self) -> bytes:
+        return self.agreement.ctx
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Masked:
+    """After R2: no secret of its own is left, only shares. held: neighbour -> share of its seed, share of its key."""
+
+    client: str
+    minima: PairwiseMinima
+    num_tenants: int
+    agreement: Agreement = field(repr=False)
+    held: tuple[tuple[str, Secret], ...]
+
+    @property
+    def ctx(self) -> bytes:
+        return self.agreement.ctx
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Committed:
+    """After R3: bound to one active set."""
+
+    client: str
+    minima: PairwiseMinima
+    num_tenants: int
+    agreement: Agreement = field(repr=False)
+    held: tuple[tuple[str, Secret], ...]
+    active: tuple[str, ...]
+
+    @property
+    def ctx(self) -> bytes:
+        return self.agreement.ctx
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """After R4: nothing is left but the fact."""
+
+    client: str
+    ctx: bytes
+
+
+ClientState = Advertised | Dealt | Masked | Committed | Finished
+PHASES: tuple[type[Any], ...] = (Advertised, Dealt, Masked, Committed, Finished)
 _NAMES = {phase.__name__.lower(): phase for phase in PHASES}
+
+
+def check_forward(before: ClientState, after: ClientState) -> None:
+    """Raise IllegalTransition unless `after` is one step on from `before`, for the same party in the same round.
+
+    For the vault that keeps states: it replaces one by the other only if this passes, in one transaction.
+    """
+    steps = PHASES.index(type(after)) - PHASES.index(type(before))
+    if steps != 1 or (before.client, before.ctx) != (after.client, after.ctx):
+        raise IllegalTransition(
+            f"{type(after).__name__.lower()} does not follow {type(before).__name__.lower()} in one round"
+        )
 
 
 def to_bytes(state: ClientState) -> bytes:
@@ -49,7 +136,7 @@ def from_bytes(data: bytes) -> ClientState:
 
 
 def _plain(state: ClientState) -> dict[str, Any]:
-    return {field.name: _write(getattr(state, field.name)) for field in fields(state)}
+    return {each.name: _write(getattr(state, each.name)) for each in fields(state)}
 
 
 def _write(value: Any) -> Any:

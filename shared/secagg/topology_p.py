@@ -20,8 +20,7 @@ what later steps do not need; Python cannot promise that memory is overwritten.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -54,6 +53,7 @@ from shared.secagg.pairwise_messages import (
     signed,
     verify,
 )
+from shared.secagg.pairwise_state import Advertised, ClientState, Committed, Dealt, Finished, Masked
 from shared.secagg.pairwise_terms import PairwiseMinima, PairwiseTerms
 from shared.secagg.prg import Keystream, MaskSeed, add_keystreams, subtract_keystreams
 from shared.secagg.secret import Secret
@@ -62,80 +62,6 @@ from shared.secagg.shamir import SHARE_BYTES, split
 RandomBytes = Callable[[int], bytes]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Advertised:
-    """After R0. num_tenants: on the roster; the number that may collude is a share of it."""
-
-    ctx: bytes
-    client: str
-    terms: PairwiseTerms
-    minima: PairwiseMinima
-    num_tenants: int
-    bundle: Bundle
-    mask_secret: Secret
-    seal_secret: Secret
-    self_seed: Secret
-    dealing_seed: Secret
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Dealt:
-    """After R1."""
-
-    client: str
-    minima: PairwiseMinima
-    num_tenants: int
-    agreement: Agreement = field(repr=False)
-    mask_secret: Secret
-    seal_secret: Secret
-    self_seed: Secret
-
-    @property
-    def ctx(self) -> bytes:
-        return self.agreement.ctx
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Masked:
-    """After R2: no secret of its own is left, only shares. held: neighbour -> share of its seed, share of its key."""
-
-    client: str
-    minima: PairwiseMinima
-    num_tenants: int
-    agreement: Agreement = field(repr=False)
-    held: tuple[tuple[str, Secret], ...]
-
-    @property
-    def ctx(self) -> bytes:
-        return self.agreement.ctx
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Committed:
-    """After R3: bound to one active set."""
-
-    client: str
-    minima: PairwiseMinima
-    num_tenants: int
-    agreement: Agreement = field(repr=False)
-    held: tuple[tuple[str, Secret], ...]
-    active: tuple[str, ...]
-
-    @property
-    def ctx(self) -> bytes:
-        return self.agreement.ctx
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """After R4: nothing is left but the fact."""
-
-    client: str
-    ctx: bytes
-
-
-ClientState = Advertised | Dealt | Masked | Committed | Finished
-PHASES: tuple[type[Any], ...] = (Advertised, Dealt, Masked, Committed, Finished)
 _State = TypeVar("_State")
 
 
@@ -330,18 +256,6 @@ def unmask(
         signature=b"",
     )
     return Finished(client=before.client, ctx=before.ctx), signed(unsigned, signing_key)
-
-
-def check_forward(before: ClientState, after: ClientState) -> None:
-    """Raise IllegalTransition unless `after` is one step on from `before`, for the same party in the same round.
-
-    For the vault that keeps states: it replaces one by the other only if this passes, in one transaction.
-    """
-    steps = PHASES.index(type(after)) - PHASES.index(type(before))
-    if steps != 1 or (before.client, before.ctx) != (after.client, after.ctx):
-        raise IllegalTransition(
-            f"{type(after).__name__.lower()} does not follow {type(before).__name__.lower()} in one round"
-        )
 
 
 def _in_phase(state: ClientState, wanted: type[_State]) -> _State:

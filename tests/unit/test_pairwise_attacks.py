@@ -29,7 +29,7 @@ from shared.secagg.graph import choose_degree
 from shared.secagg.pairwise_keys import self_commitment, share_digest
 from shared.secagg.pairwise_messages import ActiveSignature, Bundle, Dealing, active_digest
 from shared.secagg.pairwise_opening import check_dealing, check_vector, deliveries_to
-from shared.secagg.topology_p import Committed, check_forward
+from shared.secagg.pairwise_state import Committed, check_forward
 from tests.pairwise_cast import MINIMA, NOW, Course, Round, random_bytes, resigned, roster
 
 ROUND = Round()
