@@ -26,11 +26,14 @@ check: .venv
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pip check
 
+# One thread of linear algebra for each process: several would spin for the same cores.
+test: export OMP_NUM_THREADS ?= 1
 test: check
 	$(BIN)/python -m pytest
 
 bench: .venv
 	$(BIN)/python -m benchmarks.secagg_masks
+	$(BIN)/python -m benchmarks.secagg_rounds
 
 clean:
 	rm -rf .venv build demo-out

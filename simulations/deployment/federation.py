@@ -35,7 +35,7 @@ from simulations.deployment.processes import (
 )
 
 CONNECTION = "zhiyin"
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 COMMAND_SECONDS = 60.0
 REPOSITORY = Path(__file__).resolve().parents[2]
 
