@@ -109,7 +109,7 @@ class InProcessGrid(Grid):
             run_config={},
         )
         try:
-            with _identity(node, self._run.run_id):
+            with node_identity(node, self._run.run_id):
                 return self._app(request, context)
         except Exception as error:
             # A real node reports an exception's class and text to the server in the same way.
@@ -128,12 +128,13 @@ def run_in_process(server: ServerApp, grid: InProcessGrid, run_config: UserConfi
     context = Context(
         run_id=grid.run.run_id, node_id=_SERVER_NODE, node_config={}, state=RecordDict(), run_config=dict(run_config)
     )
-    with _identity(_SERVER_NODE, grid.run.run_id):
+    with node_identity(_SERVER_NODE, grid.run.run_id):
         server(grid, context)
 
 
 @contextmanager
-def _identity(node: int, run_id: int) -> Iterator[None]:
+def node_identity(node: int, run_id: int) -> Iterator[None]:
+    """Let messages made inside come from this node in this run, as Flower's processes have it."""
     before = (TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id)
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = time.monotonic_ns() % 2**31, run_id, node
     try:

@@ -14,6 +14,7 @@ duty; `slot_contexts` are the keys to keep.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
@@ -87,9 +88,14 @@ class Contribution:
             client=self.client,
             declared_users=self.declared_users,
             seals=self.seals,
-            masked_digest=sha256(self.masked).digest(),
+            masked_digest=self._masked_digest,
             signature=self.signature,
         )
+
+    @cached_property
+    def _masked_digest(self) -> bytes:
+        # The dear part of checking a contribution: hashed once, however often its header is asked for.
+        return sha256(self.masked).digest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""How fast things are, in ratios measured in one run."""
