@@ -226,8 +226,16 @@ def beside_flower(console: Console) -> None:
 
 def many_parties(console: Console, *, large: bool) -> None:
     title = "Pairwise rounds, a tenth drops out after dealing"
-    table = Table("parties", "neighbours", "coordinates", "a client s", "server s", "sent by a client MB", "peak memory GB",
-                  title=title)  # fmt: skip
+    columns = (
+        "parties",
+        "neighbours",
+        "coordinates",
+        "a client s",
+        "server s",
+        "sent by a client MB",
+        "peak memory GB",
+    )
+    table = Table(*columns, title=title)
     for count, size in ((100, 100_000), (100, 1_000_000), (1_000, 100_000), *(((1_000, 1_000_000),) if large else ())):
         degree, _ = choose_degree(count, corrupt=CORRUPT, dropped=DROPPED, privacy_bits=40, recovery_bits=20)
         cost = pairwise_round(Cast.of(count), size, count // 10, console)
