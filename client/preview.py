@@ -41,7 +41,7 @@ _MEANING: Mapping[str, str] = {
     "ctx": "digest of the plan, step and parties, the same for all parties",
     "declared_users": "the round number from the policy, not a count",
     "masked": "the clipped, rounded sum over this party's users under the helpers' masks: uniformly random by itself",
-    "seals": "one mask seed for each helper, sealed to that helper's pinned key",
+    "seals": "one mask seed for each helper, sealed to the key that this helper certified",
     "cohort": "digest of the contributions summed",
     "mask_sum": "sum of the masks, with this helper's noise inside: uniformly random by itself",
     "signature": "Ed25519 over all of it",
@@ -153,10 +153,11 @@ def _refusal(home: ClientHome, plan: TrainingPlan) -> str:
 
 def _messages(home: ClientHome, plan: TrainingPlan) -> Iterator[SentMessage]:
     for step in steps(plan):
-        contribution = _blank_contribution(home, plan, step)
-        reply = ContributionReply(contribution=contribution)
-        yield _message("contribution", step, contribution, len(encode(reply)))
-        if home.name in plan.helpers:
+        if home.policy.serves_tenant:
+            contribution = _blank_contribution(home, plan, step)
+            reply = ContributionReply(contribution=contribution)
+            yield _message("contribution", step, contribution, len(encode(reply)))
+        if home.name in plan.helpers and "helper" in home.policy.serve_as:
             vector = bytes(ring.size_bytes(plan.bits, step.num_coordinates))
             answer = HelperAnswer(
                 helper=home.name, ctx=bytes(32), cohort=bytes(32), mask_sum=vector, signature=bytes(64)

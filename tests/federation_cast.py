@@ -135,10 +135,7 @@ def make_cast(
         for name in NAMES
     }
     declared = {**dict.fromkeys(NAMES, USERS_EACH), **(declared or {})}
-    pins = {
-        name: PinnedHelper(signing=opened[name].vault.signing_public, sealing=opened[name].vault.sealing_public)
-        for name in HELPERS
-    }
+    pins = {name: PinnedHelper(signing=opened[name].vault.signing_public) for name in HELPERS}
     for name, home in opened.items():
         policy = LocalPolicy(
             name=name,
@@ -173,7 +170,7 @@ def make_cast(
     server = folder / "server"
     server.mkdir()
     (server / "plan.json").write_text(json.dumps(plan_to_json(plan)))
-    roster = Roster(entries=tuple(_member(home) for home in opened.values()), issued_at=0, expires_at=2**40)
+    roster = Roster(entries=tuple(_member(home) for home in opened.values()), epoch=1, issued_at=0, expires_at=2**40)
     (server / "roster.bin").write_bytes(sign_roster(roster, issuer))
     (server / "catalogue.bin").write_bytes(CATALOGUE.to_bytes())
     key = publisher.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -229,7 +226,7 @@ def _member(home: ClientHome) -> Member:
     return Member(
         name=home.name,
         signing_key=home.vault.signing_public,
-        sealing_key=home.vault.sealing_public if helper else "",
+        sealing=home.vault.certify(home.name, not_before=0, not_after=2**40) if helper else None,
         roles=("tenant", "helper") if helper else ("tenant",),
         not_before=0,
         not_after=2**40,

@@ -253,7 +253,7 @@ def with_broken_seal(cast: Cast, name: str, helper: str):
     from shared.secagg import topology_h
 
     honest = topology_h.seal
-    bad = bytes.fromhex(cast.home(name).policy.helpers[helper].sealing)
+    bad = bytes.fromhex(cast.home(helper).vault.sealing_public)
 
     def seal(public_key, secret, *, associated, random_bytes):
         return honest(
