@@ -97,9 +97,7 @@ class ClientHome:
     @classmethod
     def open(cls, folder: Path) -> "ClientHome":
         """Open and verify. Raises BadSetting, MalformedFile or CatalogueMismatch, each naming the file."""
-        folder = folder.absolute()
-        if not (folder / POLICY_FILE).is_file():
-            raise BadSetting(f"{folder}: no home is here; make one with `zhiyin client init`")
+        folder = require_home(folder)
         catalogue = read_catalogue(folder / CATALOGUE_FILE)
         policy = load_policy(folder / POLICY_FILE)
         store = Store.open(folder / STORE_FILE) if policy.serves_tenant else None
@@ -126,6 +124,14 @@ class ClientHome:
         left_out = Store.open(folder / STORE_FILE).adopt(catalogue) if serves_tenant else 0
         write_file(folder / CATALOGUE_FILE, catalogue.to_bytes())
         return left_out
+
+
+def require_home(folder: Path) -> Path:
+    """The absolute path of a folder that holds a home. Raises BadSetting."""
+    folder = folder.absolute()
+    if not (folder / POLICY_FILE).is_file():
+        raise BadSetting(f"{folder}: no home is here; make one with `zhiyin client init`")
+    return folder
 
 
 def open_ledger(folder: Path, policy: LocalPolicy) -> Ledger:

@@ -12,7 +12,7 @@ import typer
 
 from client.durable_files import write_file
 from client.enrolling import enrolment_request
-from client.home import ClientHome
+from client.home import KEYS_FOLDER, ClientHome, require_home
 from client.rosters import kept_roster, learn_roster
 from client.vault import Vault
 from shared.enrolment import EnrolmentRequest, sign_request
@@ -101,10 +101,13 @@ def rotate(
     replaced at once: this party is refused everywhere until the issuer has revoked the old identity, enrolled the new
     one and published, and every partner who pins it has changed the pin.
     """
-    opened = ClientHome.open(home)
     kinds = list(dict.fromkeys(key or [Kind.sealing]))
     _require_writable(out)
-    _roles(opened, role)
+    # A home does not open without its keys, and this is what mends one that has lost them.
+    Vault.make_lost(require_home(home) / KEYS_FOLDER, signing=Kind.signing in kinds, node=Kind.node in kinds)
+    opened = ClientHome.open(home)
+    if Kind.sealing in kinds and "helper" not in _roles(opened, role):
+        raise BadSetting("a sealing key is a helper's: add --role helper, or name what to replace with --key")
     vault = opened.vault
     for kind in kinds:
         vault = _replaced(vault, kind)

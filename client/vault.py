@@ -57,6 +57,14 @@ class Vault:
         return cls.open(folder)
 
     @classmethod
+    def make_lost(cls, folder: Path, *, signing: bool = False, node: bool = False) -> None:
+        """A new signing or node key where the file is gone; one that is there, damaged or not, is left alone."""
+        if signing and not (folder / SIGNING_FILE).exists():
+            _write_signing_key(folder)
+        if node and not (folder / NODE_FILE).exists():
+            _write_node_key(folder)
+
+    @classmethod
     def open(cls, folder: Path) -> "Vault":
         """Load and check. Raises BadSetting for a key that is missing, readable by others, or of another kind.
 
