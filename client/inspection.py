@@ -78,7 +78,7 @@ def _counts(home: ClientHome) -> StoreCounts:
 
 
 def _roster(home: ClientHome) -> dict[str, Any] | None:
-    newest, kept = home.ledger.newest_roster(), kept_roster(home)
+    newest, kept = home.ledger.newest_roster(home.policy.issuer_public_key), kept_roster(home)
     if newest is None:
         return None
     known = kept is not None and kept.digest == newest.digest.hex()

@@ -72,7 +72,7 @@ class Entry:
     """One line of the account.
 
     kind: "release" (charged), "answer" (a helper answered this context; costs nothing, happens once) or "roster" (a
-    list of parties was accepted: context is its digest, step its epoch).
+    list of parties was accepted: context is its digest, step its epoch, job_id the key of the issuer who signed it).
     mechanism: what protected the release; None for an answer, and for a release without noise.
     recorded_at: Unix seconds. digest: 32 bytes, chained over this entry and the digest of the one before.
     """
@@ -168,15 +168,18 @@ class Ledger:
             head = self._append(connection, entries, "answer", context, "", 0, 0, "")
         self._mark(*head)
 
-    def accept_roster(self, *, epoch: int, digest: bytes) -> None:
+    def accept_roster(self, *, issuer: str, epoch: int, digest: bytes) -> None:
         """Record, durably and before anything is answered under it, the newest list of parties ever accepted here.
 
+        issuer: the pinned public key under which the list was opened; a client that pins another issuer begins anew.
         digest: of the list, 32 bytes. Accepting the newest list again records nothing. Raises OldRoster for an epoch
         below that of the newest list, ForkedRoster for another list of the same epoch; then nothing is recorded.
         """
         with writing(self.path, mend=_MEND) as connection:
             entries = self._verified(connection)
-            newest = max((entry for entry in entries if entry.kind == "roster"), key=_epoch, default=None)
+            newest = max(
+                (each for each in entries if each.kind == "roster" and each.job_id == issuer), key=_epoch, default=None
+            )
             if newest is not None and newest.step > epoch:
                 raise OldRoster(
                     f"the roster is of epoch {epoch}, this party has accepted one of epoch {newest.step}; "
@@ -189,15 +192,19 @@ class Ledger:
                     f"two lists claim epoch {epoch}: {digest.hex()[:12]}… is handed over, {newest.context.hex()[:12]}… "
                     "was accepted before; ask the issuer which is right, and for a list of a higher epoch"
                 )
-            head = self._append(connection, entries, "roster", digest, "", epoch, 0, "")
+            head = self._append(connection, entries, "roster", digest, issuer, epoch, 0, "")
         self._mark(*head)
 
-    def newest_roster(self) -> AcceptedRoster | None:
-        """The newest list accepted here, None before the first. For asking at every message, so the chain is not read:
-        opening has verified it, and whatever is recorded next verifies it again."""
+    def newest_roster(self, issuer: str) -> AcceptedRoster | None:
+        """The newest list of this issuer accepted here, None before the first.
+
+        For asking at every message, so the chain is not read: opening has verified it, and whatever is recorded next
+        verifies it again.
+        """
         with connect(self.path, mend=_MEND) as connection:
             row = connection.execute(
-                "SELECT step, context FROM entries WHERE kind = 'roster' ORDER BY step DESC LIMIT 1"
+                "SELECT step, context FROM entries WHERE kind = 'roster' AND job_id = ? ORDER BY step DESC LIMIT 1",
+                (issuer,),
             ).fetchone()
         return None if row is None else AcceptedRoster(epoch=row[0], digest=row[1])
 

@@ -19,13 +19,14 @@ def accept_roster(home: ClientHome, roster: Roster, signed: bytes) -> bool:
     roster: opened from `signed` with the pinned issuer key. Costs one read where it is the newest already. Raises
     OldRoster and ForkedRoster.
     """
-    newest, digest = home.ledger.newest_roster(), bytes.fromhex(roster.digest)
+    issuer, digest = home.policy.issuer_public_key, bytes.fromhex(roster.digest)
+    newest = home.ledger.newest_roster(issuer)
     if newest is not None and (newest.epoch, newest.digest) == (roster.epoch, digest):
         return False
     if newest is None or newest.epoch < roster.epoch:
         # Only to be looked at, by `status`. First, so that a crash leaves a list too new and never one too old.
         write_file(home.kept_roster, signed)
-    home.ledger.accept_roster(epoch=roster.epoch, digest=digest)
+    home.ledger.accept_roster(issuer=issuer, epoch=roster.epoch, digest=digest)
     return True
 
 
@@ -68,7 +69,7 @@ def notices(home: ClientHome, now: int) -> list[str]:
 
     Empty before the first list, and while everything lasts for another fortnight.
     """
-    newest, roster = home.ledger.newest_roster(), kept_roster(home)
+    newest, roster = home.ledger.newest_roster(home.policy.issuer_public_key), kept_roster(home)
     if newest is None:
         return []
     if (

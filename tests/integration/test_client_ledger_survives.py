@@ -117,9 +117,9 @@ import os, sys
 from pathlib import Path
 from client.ledger import Ledger
 ledger = Ledger.open(Path(sys.argv[1]))
-newest = ledger.newest_roster()
+newest = ledger.newest_roster("")
 for epoch in range(1 if newest is None else newest.epoch + 1, 1_000_000):
-    ledger.accept_roster(epoch=epoch, digest=epoch.to_bytes(32, "big"))
+    ledger.accept_roster(issuer="", epoch=epoch, digest=epoch.to_bytes(32, "big"))
     os.write(1, epoch.to_bytes(8, "big"))
 """
 
@@ -135,10 +135,10 @@ def test_an_accepted_list_of_parties_is_never_forgotten_by_kill_9(tmp_path: Path
             said = first + child.stdout.read()
         whole = len(said) // 8 * 8
         highest = max(highest, int.from_bytes(said[whole - 8 : whole], "big"))
-        newest = Ledger.open(path).newest_roster()
+        newest = Ledger.open(path).newest_roster("")
         assert newest is not None
         assert highest <= newest.epoch <= highest + 1
         with pytest.raises(OldRoster):
-            Ledger.open(path).accept_roster(epoch=highest - 1, digest=bytes(32))
+            Ledger.open(path).accept_roster(issuer="", epoch=highest - 1, digest=bytes(32))
         highest = newest.epoch
     assert highest >= 6

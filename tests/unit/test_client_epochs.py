@@ -12,6 +12,7 @@ from client.vault import Vault
 from shared.errors import BadSetting, ForkedRoster, MalformedFile, OldRoster, UnknownKey
 from shared.mechanism import Gaussian
 
+ISSUER = "a" * 64
 FIRST, SECOND = b"\x01" * 32, b"\x02" * 32
 
 
@@ -21,45 +22,56 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_before_the_first_list_none_is_known(ledger: Ledger) -> None:
-    assert ledger.newest_roster() is None
+    assert ledger.newest_roster(ISSUER) is None
     assert ledger.rosters() == ()
 
 
 def test_the_newest_list_is_remembered_after_a_restart(ledger: Ledger) -> None:
-    ledger.accept_roster(epoch=3, digest=FIRST)
-    newest = Ledger.open(ledger.path).newest_roster()
+    ledger.accept_roster(issuer=ISSUER, epoch=3, digest=FIRST)
+    newest = Ledger.open(ledger.path).newest_roster(ISSUER)
     assert newest is not None
     assert (newest.epoch, newest.digest) == (3, FIRST)
 
 
 def test_the_same_list_again_records_nothing(ledger: Ledger) -> None:
-    ledger.accept_roster(epoch=3, digest=FIRST)
+    ledger.accept_roster(issuer=ISSUER, epoch=3, digest=FIRST)
     before = (ledger.path.read_bytes(), ledger.marks.read_bytes())
-    ledger.accept_roster(epoch=3, digest=FIRST)
+    ledger.accept_roster(issuer=ISSUER, epoch=3, digest=FIRST)
     assert (ledger.path.read_bytes(), ledger.marks.read_bytes()) == before
     assert len(ledger.rosters()) == 1
 
 
 def test_an_older_list_is_refused_even_one_that_was_accepted_in_its_time(ledger: Ledger) -> None:
-    ledger.accept_roster(epoch=3, digest=FIRST)
-    ledger.accept_roster(epoch=9, digest=SECOND)
+    ledger.accept_roster(issuer=ISSUER, epoch=3, digest=FIRST)
+    ledger.accept_roster(issuer=ISSUER, epoch=9, digest=SECOND)
     for epoch in (1, 3, 8):
         with pytest.raises(OldRoster, match=f"epoch {epoch}, this party has accepted one of epoch 9"):
-            Ledger.open(ledger.path).accept_roster(epoch=epoch, digest=FIRST)
+            Ledger.open(ledger.path).accept_roster(issuer=ISSUER, epoch=epoch, digest=FIRST)
     assert [entry.step for entry in ledger.rosters()] == [3, 9]
 
 
 def test_another_list_of_the_same_epoch_is_refused(ledger: Ledger) -> None:
-    ledger.accept_roster(epoch=3, digest=FIRST)
+    ledger.accept_roster(issuer=ISSUER, epoch=3, digest=FIRST)
     with pytest.raises(ForkedRoster, match="two lists claim epoch 3"):
-        Ledger.open(ledger.path).accept_roster(epoch=3, digest=SECOND)
+        Ledger.open(ledger.path).accept_roster(issuer=ISSUER, epoch=3, digest=SECOND)
     assert [entry.context for entry in ledger.rosters()] == [FIRST]
+
+
+def test_a_client_that_pins_another_issuer_begins_anew_and_going_back_forgets_nothing(ledger: Ledger) -> None:
+    ledger.accept_roster(issuer=ISSUER, epoch=2**53 - 1, digest=FIRST)  # what a thief of its key would do
+    assert ledger.newest_roster("b" * 64) is None
+    ledger.accept_roster(issuer="b" * 64, epoch=1, digest=SECOND)
+    with pytest.raises(OldRoster):
+        ledger.accept_roster(issuer=ISSUER, epoch=1, digest=b"\x03" * 32)
+    newest = ledger.newest_roster("b" * 64)
+    assert newest is not None
+    assert newest.epoch == 1
 
 
 def test_lists_are_no_part_of_the_account_and_do_not_disturb_it(ledger: Ledger) -> None:
     charged = {"job_id": "j", "step": 0, "mechanism": Gaussian(noise_std=9, sensitivity=1), "budget": None}
     ledger.charge(**charged, attempt=0, context=FIRST, job_budget=None)
-    ledger.accept_roster(epoch=1, digest=FIRST)
+    ledger.accept_roster(issuer=ISSUER, epoch=1, digest=FIRST)
     ledger.answer_once(FIRST)
     ledger.charge(**charged, attempt=1, context=SECOND, job_budget=None)
     again = Ledger.open(ledger.path)
@@ -69,23 +81,23 @@ def test_lists_are_no_part_of_the_account_and_do_not_disturb_it(ledger: Ledger) 
 
 
 def test_a_list_taken_out_of_the_ledger_is_noticed(ledger: Ledger) -> None:
-    ledger.accept_roster(epoch=1, digest=FIRST)
-    ledger.accept_roster(epoch=2, digest=SECOND)
+    ledger.accept_roster(issuer=ISSUER, epoch=1, digest=FIRST)
+    ledger.accept_roster(issuer=ISSUER, epoch=2, digest=SECOND)
     with sqlite3.connect(ledger.path) as connection:
         connection.execute("DROP TRIGGER entries_no_DELETE")
         connection.execute("DELETE FROM entries WHERE step = 2")
     connection.close()
     with pytest.raises(MalformedFile, match="older copy"):
-        ledger.accept_roster(epoch=1, digest=FIRST)
+        ledger.accept_roster(issuer=ISSUER, epoch=1, digest=FIRST)
 
 
 def test_an_older_copy_of_the_ledger_cannot_forget_a_list(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.accept_roster(epoch=1, digest=FIRST)
+    ledger.accept_roster(issuer=ISSUER, epoch=1, digest=FIRST)
     shutil.copy2(ledger.path, tmp_path / "copy.db")
-    ledger.accept_roster(epoch=2, digest=SECOND)
+    ledger.accept_roster(issuer=ISSUER, epoch=2, digest=SECOND)
     shutil.copy2(tmp_path / "copy.db", ledger.path)
     with pytest.raises(MalformedFile, match="older copy"):
-        ledger.accept_roster(epoch=1, digest=FIRST)
+        ledger.accept_roster(issuer=ISSUER, epoch=1, digest=FIRST)
 
 
 def test_a_ledger_of_the_first_format_is_refused_by_name(ledger: Ledger) -> None:
