@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from client.preview import default_plan, preview
 from client.rosters import notices
 from client.store import Store
 from issuer.cli import issuer_app
+from server.exchange import Exchange
 from shared.errors import BadSetting
-from shared.roster import Roster
+from shared.roster import Member, Roster
 from shared.wire import ContributionReply, Refusal, UnmaskReply
 from simulations.deployment.certificates import make_server_certificates
+from tests import federation_cast
 from tests.federation_cast import make_cast
 from tests.identity_cast import Federation, command, errors_of, make_federation
 
@@ -106,13 +109,27 @@ def test_no_history_is_opened_for_a_contribution_that_the_role_forbids(
         federation.contribution_of(federation.homes["carl"])
 
 
-def test_a_job_runs_with_a_helper_that_is_no_tenant(tmp_path: Path) -> None:
+def test_a_job_runs_with_a_helper_that_is_no_tenant_and_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, nodes, wanted = federation_cast._member, Exchange.nodes, list[int]()
+
+    def as_helper(home: ClientHome) -> Member:
+        return replace(listed(home), roles=("helper",)) if home.name == "bert" else listed(home)
+
+    def counted(self: Exchange, **asked: Any) -> tuple[int, ...]:
+        wanted.append(asked["wanted"])
+        return nodes(self, **asked)
+
+    monkeypatch.setattr(federation_cast, "_member", as_helper)
+    monkeypatch.setattr(Exchange, "nodes", counted)
     cast = make_cast(tmp_path, noise="helpers")
     policy = cast.homes["bert"] / "policy.toml"
     policy.write_text(policy.read_text().replace('serve_as = ["tenant", "helper"]', 'serve_as = ["helper"]'))
     (cast.homes["bert"] / "store.db").unlink()
     cast.run()
     events = cast.events()
+    assert wanted[0] == 3
     assert {event["party"] for event in events if event["event"] == "contribution"} == {"anna", "carl"}
     assert {event["party"] for event in events if event["event"] == "helper_answered"} == {"anna", "bert"}
     assert cast.published().privacy.epsilon < 1.1
