@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.roster import Member, Roster
+from shared.sealing_certificate import SealingCertificate, certify_sealing_key
 from shared.secagg import discrete_gaussian, ring
 from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.prg import add_keystreams
@@ -77,6 +78,11 @@ def noise(console: Console) -> None:
     console.print(table)
 
 
+def certified(name: str, key: X25519PrivateKey, signing_key: Ed25519PrivateKey) -> SealingCertificate:
+    public = key.public_key().public_bytes_raw().hex()
+    return certify_sealing_key(name, public, not_before=0, not_after=10, signing_key=signing_key)
+
+
 def whole_round(num_coordinates: int, bits: int) -> Sequence[float]:
     """Seconds of one client, one helper and the server's opening."""
     signing = {name: Ed25519PrivateKey.generate() for name in [*HELPERS, *(f"t{index}" for index in range(CLIENTS))]}
@@ -85,14 +91,14 @@ def whole_round(num_coordinates: int, bits: int) -> Sequence[float]:
         Member(
             name=name,
             signing_key=key.public_key().public_bytes_raw().hex(),
-            sealing_key=sealing[name].public_key().public_bytes_raw().hex() if name in sealing else "",
+            sealing=certified(name, sealing[name], key) if name in sealing else None,
             roles=("helper",) if name in sealing else ("tenant",),
             not_before=0,
             not_after=10,
         )
         for name, key in signing.items()
     )
-    roster, ctx = Roster(entries=entries, issued_at=0, expires_at=10), bytes(32)
+    roster, ctx = Roster(entries=entries, epoch=1, issued_at=0, expires_at=10), bytes(32)
     pins = {name: key.public_key().public_bytes_raw() for name, key in sealing.items()}
     values = np.arange(num_coordinates, dtype=np.int64) % 1_000
     shape = {"bits": bits, "num_coordinates": num_coordinates}

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.secagg_masks import certified
 from benchmarks.secagg_peer import flower_round
 from shared.roster import Member, Roster
 from shared.secagg import pairwise_opening as pairwise_server
@@ -81,14 +82,14 @@ class Cast:
             Member(
                 name=name,
                 signing_key=key.public_key().public_bytes_raw().hex(),
-                sealing_key=sealing[name].public_key().public_bytes_raw().hex() if name in sealing else "",
+                sealing=certified(name, sealing[name], key) if name in sealing else None,
                 roles=("helper",) if name in sealing else ("tenant",),
                 not_before=0,
                 not_after=2 * NOW,
             )
             for name, key in signing.items()
         )
-        roster = Roster(entries=entries, issued_at=0, expires_at=2 * NOW)
+        roster = Roster(entries=entries, epoch=1, issued_at=0, expires_at=2 * NOW)
         return cls(signing=signing, sealing=sealing, tenants=tenants, roster=roster)
 
 

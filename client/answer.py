@@ -1,16 +1,18 @@
 """The heart of the client: one frame of the server in, one frame out, whatever the frame says. No transport.
 
-Contributing, in this order: the roster under the pinned issuer key, the plan under the local policy, the inputs, the
-context recomputed from what was checked, the charge to the ledger, durable, and only then the sum of the local users,
-rounded with draws for this release alone, this party's own noise if the plan leaves it to tenants, and the masked and
-signed contribution. As a helper: everything checked again, and each mask slot of a context answered once in a lifetime.
+Contributing, in this order: the roster under the pinned issuer key and not older than any before, whether this home
+serves as what it is asked for, the plan under the local policy, the helpers' sealing keys under their pins, the inputs,
+the context recomputed from what was checked, the charge to the ledger, durable, and only then the sum of the local
+users, rounded with draws for this release alone, this party's own noise if the plan leaves it to tenants, and the
+masked and signed contribution. As a helper: everything checked again, and each mask slot of a context answered once in
+a lifetime.
 
 A refusal is a message too, without noise: it must not tell anything about a history. So it repeats only the words of
 errors that arise from the server's request, the policy and the ledger; the rest is told to the local log alone.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +24,7 @@ from client.contribution import check_inputs
 from client.device import device_values
 from client.home import ClientHome
 from client.policy import check_plan
+from client.rosters import accept_roster, erase_replaced_keys
 from client.tenant import tenant_values
 from shared.errors import (
     AlreadyAnswered,
@@ -30,6 +33,7 @@ from shared.errors import (
     CapacityExceeded,
     MalformedMessage,
     NoInteractions,
+    PolicyViolation,
     PrivacyRefusal,
     ProtocolError,
     TooFewClients,
@@ -70,11 +74,12 @@ class _LocalFailure(Exception):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Checked:
-    """A request that passed every check that needs no history."""
+    """A request that passed every check that needs no history. sealing: X25519 keys of the plan's helpers."""
 
     plan: TrainingPlan
     step: Step
     roster: Roster
+    sealing: Mapping[str, bytes]
     ctx: bytes
 
 
@@ -140,7 +145,7 @@ def _contribute(
         values=values,
         bits=plan.bits,
         sharing=plan.sharing,
-        helper_keys={name: bytes.fromhex(policy.helpers[name].sealing) for name in plan.helpers},
+        helper_keys=checked.sealing,
         signing_key=home.vault.signing_key,
         random_bytes=random_bytes,
     )
@@ -193,7 +198,7 @@ def _unmask(
         num_coordinates=step.num_coordinates,
         min_contributions=max(plan.min_tenants, home.policy.min_tenants),
         noise_std=noise,
-        seal_key=home.vault.sealing_key,
+        seal_key=home.vault.opening_key(checked.roster.member(home.name, now).sealing_key),
         signing_key=home.vault.signing_key,
         random_bytes=random_bytes,
     )
@@ -206,11 +211,17 @@ def _check(
 ) -> _Checked:
     plan = plan_from_json(request.plan_json)
     roster = open_roster(request.roster, home.policy.issuer_public_key, now)
+    accept_roster(home, roster, request.roster)
+    erase_replaced_keys(home, roster, now)
+    if role not in home.policy.serve_as:
+        raise PolicyViolation(f"{home.name} serves as {' and '.join(home.policy.serve_as)} only, not as a {role}")
     if roster.member_as(home.name, role, now).signing_key != home.vault.signing_public:
         raise UnknownKey(f"the roster lists another signing key for {home.name} than the one in its home")
     check_plan(home.policy, plan, roster, home.catalogue)
-    for helper in plan.helpers:
-        roster.member_as(helper, "helper", now)
+    sealing = {
+        helper: roster.sealing_key(helper, pinned=home.policy.helpers[helper].signing, now=now)
+        for helper in plan.helpers
+    }
     if not 0 <= request.step < len(steps(plan)):
         raise WrongContext(f"plan {plan.job_id} has {len(steps(plan))} steps, there is no step {request.step}")
     step = steps(plan)[request.step]
@@ -224,7 +235,7 @@ def _check(
         inputs_digest=digest,
         roster_digest=roster.digest,
     )
-    return _Checked(plan=plan, step=step, roster=roster, ctx=ctx)
+    return _Checked(plan=plan, step=step, roster=roster, sealing=sealing, ctx=ctx)
 
 
 def _check_cohort(home: ClientHome, plan: TrainingPlan, headers: tuple[ContributionHeader, ...]) -> None:

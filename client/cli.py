@@ -1,6 +1,7 @@
 """`zhiyin client`: the partner's command line. Every command prints words, or JSON with --json; errors are one line."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +12,18 @@ from client.durable_files import write_file
 from client.home import ClientHome, read_catalogue
 from client.importing import ColumnNames, import_source
 from client.inspection import diagnose, status, too_many_users
+from client.keys_cli import keys_app, read_roster
 from client.policy import LocalPolicy
 from client.presenting import print_findings, print_preview, print_status, print_suggestions
 from client.recommend import install_model, suggest
+from client.rosters import learn_roster
 from shared.errors import BadSetting, PolicyViolation
+from shared.fingerprint import key_fingerprint
 
 client_app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="The partner's side: histories stay here."
 )
+client_app.add_typer(keys_app, name="keys")
 
 Home = Annotated[Path, typer.Option("--home", envvar="ZHIYIN_HOME", help="The home folder of this client.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -35,6 +40,9 @@ def init(
         float, typer.Option(help="Whole privacy budget of every user here, for ever.")
     ] = LocalPolicy.epsilon,
     delta: Annotated[float, typer.Option(help="The delta that goes with epsilon.")] = LocalPolicy.delta,
+    helper_only: Annotated[
+        bool, typer.Option("--helper-only", help="For an auditor: serve as a helper alone, without a store.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a home: fresh keys, an empty store, an empty ledger, and a policy.toml that explains every setting.
@@ -44,6 +52,7 @@ def init(
     """
     policy = LocalPolicy(
         name=name,
+        serve_as=("helper",) if helper_only else LocalPolicy.serve_as,
         declared_users=declared_users,
         epsilon=epsilon,
         delta=delta,
@@ -54,15 +63,17 @@ def init(
         "home": str(made.folder),
         "name": made.name,
         "signing": made.vault.signing_public,
-        "sealing": made.vault.sealing_public,
+        "fingerprint": key_fingerprint(made.vault.signing_public),
         "node_public_key": str(made.vault.node_public_path),
     }
     if as_json:
         _print_json(public)
         return
     typer.echo(f"made {made.folder}")
-    typer.echo(f"next: review {made.folder / 'policy.toml'}, then give the federation these public keys")
-    for key in ("signing", "sealing", "node_public_key"):
+    typer.echo(
+        f"next: review {made.folder / 'policy.toml'}, then ask the issuer to be listed: zhiyin client keys request"
+    )
+    for key in ("signing", "fingerprint", "node_public_key"):
         typer.echo(f"  {key}: {public[key]}")
 
 
@@ -153,8 +164,8 @@ def preview(
 
 @client_app.command("status")
 def status_(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """What the home holds: counts, privacy spent and left, the installed model."""
-    seen = status(ClientHome.open(home))
+    """What the home holds: counts, privacy spent and left, the list of parties, the installed model."""
+    seen = status(ClientHome.open(home), now=int(time.time()))
     if as_json:
         _print_json(seen)
     else:
@@ -193,7 +204,7 @@ def recommend(
 @client_app.command()
 def doctor(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Check the home: files, rights, keys, ledger, settings, packages. Exit code 2 if something is refused."""
-    findings = diagnose(home)
+    findings = diagnose(home, now=int(time.time()))
     if as_json:
         _print_json([vars(finding) for finding in findings])
     else:
@@ -226,29 +237,80 @@ def erase(
 
 
 @client_app.command()
-def run(
-    superlink: Annotated[str, typer.Option(help="host:port of the server.")],
-    root_certificates: Annotated[Path, typer.Option(help="Authority that the server's certificate must come from.")],
+def roster(
+    signed: Annotated[Path, typer.Argument(help="The signed list, from the issuer and not through the server.")],
     home: Home = DEFAULT_HOME,
-    ready_file: Annotated[Path | None, typer.Option(help="Written when the server has accepted this node.")] = None,
-    poll_seconds: Annotated[float, typer.Option(help="How often to ask for work.")] = 1.0,
-    heartbeat_seconds: Annotated[float, typer.Option(help="A node silent for two of these counts as lost.")] = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Accept the newest list of parties now, and refuse every older one from then on, whatever the server hands out."""
+    listed, new, erased = learn_roster(ClientHome.open(home), read_roster(signed), int(time.time()))
+    if as_json:
+        _print_json({"epoch": listed.epoch, "digest": listed.digest, "new": new, "erased": list(erased)})
+        return
+    typer.echo(f"epoch {listed.epoch} with {len(listed.entries)} parties, {'new here' if new else 'known already'}")
+
+
+SuperLink = Annotated[str, typer.Option(help="host:port of the server.")]
+RootCertificates = Annotated[Path, typer.Option(help="Authority that the server's certificate must come from.")]
+ReadyFile = Annotated[Path | None, typer.Option(help="Written when the server has accepted this node.")]
+PollSeconds = Annotated[float, typer.Option(help="How often to ask for work.")]
+HeartbeatSeconds = Annotated[float, typer.Option(help="A node silent for two of these counts as lost.")]
+
+
+@client_app.command()
+def run(
+    superlink: SuperLink,
+    root_certificates: RootCertificates,
+    home: Home = DEFAULT_HOME,
+    ready_file: ReadyFile = None,
+    poll_seconds: PollSeconds = 1.0,
+    heartbeat_seconds: HeartbeatSeconds = 30.0,
 ) -> None:
     """Serve this home as a node of the federation until interrupted; runs only the app bundles of the policy."""
+    _serve(ClientHome.open(home), superlink, root_certificates, ready_file, poll_seconds, heartbeat_seconds)
+
+
+@client_app.command()
+def helper(
+    superlink: SuperLink,
+    root_certificates: RootCertificates,
+    home: Home = DEFAULT_HOME,
+    ready_file: ReadyFile = None,
+    poll_seconds: PollSeconds = 1.0,
+    heartbeat_seconds: HeartbeatSeconds = 30.0,
+) -> None:
+    """As `run`, for a home that may only help; does not start where the policy allows to ask for contributions."""
+    opened = ClientHome.open(home)
+    if opened.policy.serve_as != ("helper",):
+        raise BadSetting(
+            f'{opened.folder / "policy.toml"}: setting serve_as must be ["helper"] for a node that only helps; '
+            "make such a home with `zhiyin client init --helper-only`"
+        )
+    _serve(opened, superlink, root_certificates, ready_file, poll_seconds, heartbeat_seconds)
+
+
+def _serve(
+    opened: ClientHome,
+    superlink: str,
+    root_certificates: Path,
+    ready_file: Path | None,
+    poll_seconds: float,
+    heartbeat_seconds: float,
+) -> None:
     from client.supernode import NodeSettings
     from client.supernode import run as serve
 
-    opened = ClientHome.open(home)
+    policy = opened.policy
     settings = NodeSettings(
         superlink=superlink,
         root_certificates=root_certificates,
         private_key=opened.vault.node_key_path,
-        allowed_digests=frozenset(opened.policy.app_digests),
+        allowed_digests=frozenset(policy.app_digests),
         ready_file=ready_file,
         poll_seconds=poll_seconds,
         heartbeat_seconds=heartbeat_seconds,
-        # A device solves with numpy alone, so it needs no torch.
-        gradients="recon" in opened.policy.allowed_recipes and opened.policy.declared_users > 1,
+        # A device solves with numpy alone and a helper solves nothing, so neither needs torch.
+        gradients=policy.serves_tenant and "recon" in policy.allowed_recipes and policy.declared_users > 1,
     )
     serve(opened.folder, settings)
 

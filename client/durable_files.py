@@ -40,6 +40,24 @@ def write_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def erase_file(path: Path) -> None:
+    """Overwrite the bytes of `path`, then remove it, both durably; nothing if it is not there.
+
+    What that promises depends on what is below: a file system or a drive that writes elsewhere (journals of data,
+    copy on write, flash with wear levelling, snapshots, backups) may keep the old bytes for as long as it likes.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY)
+    except FileNotFoundError:
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(path.stat().st_size))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def append_line(path: Path, line: str) -> None:
     """Add one line durably.
 

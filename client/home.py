@@ -1,8 +1,11 @@
 """The home of one client: a private folder with its policy, store, catalogue, ledger, keys and models.
 
 policy.toml     what this client insists on            ledger.db, ledger.marks   what was ever released
-store.db        histories; never sent                  keys/                     signing, sealing and node key
+store.db        histories; never sent                  keys/                     signing, sealing and node keys
 catalogue.bin   the public snapshot in use             models/                   verified artifacts
+roster.bin      the newest list of parties, to look at; which one counts is in the ledger
+
+A home that serves as a helper only, by its policy, has no store: there is no history that anybody could ask for.
 """
 
 import os
@@ -24,6 +27,7 @@ POLICY_FILE = "policy.toml"
 STORE_FILE = "store.db"
 CATALOGUE_FILE = "catalogue.bin"
 LEDGER_FILE = "ledger.db"
+ROSTER_FILE = "roster.bin"
 KEYS_FOLDER = "keys"
 MODELS_FOLDER = "models"
 
@@ -35,7 +39,7 @@ class ClientHome:
     folder: Path
     policy: LocalPolicy
     catalogue: CatalogueSnapshot
-    store: Store
+    histories: Store | None
     ledger: Ledger
     vault: Vault
 
@@ -44,12 +48,25 @@ class ClientHome:
         return self.policy.name
 
     @property
+    def store(self) -> Store:
+        """The histories. Raises BadSetting where the policy lets this home serve as a helper only."""
+        if self.histories is None:
+            raise BadSetting(
+                f"{self.folder}: it keeps no histories, for serve_as in policy.toml lists the role helper alone"
+            )
+        return self.histories
+
+    @property
+    def kept_roster(self) -> Path:
+        return self.folder / ROSTER_FILE
+
+    @property
     def models(self) -> Path:
         return self.folder / MODELS_FOLDER
 
     @classmethod
     def create(cls, folder: Path, *, policy: LocalPolicy, catalogue: CatalogueSnapshot) -> "ClientHome":
-        """A new home with fresh keys, an empty store and an empty ledger, made whole or not at all.
+        """A new home with fresh keys, an empty store (none for a helper only) and an empty ledger, whole or not at all.
 
         Raises BadSetting if `folder` exists and is not empty, or cannot be made.
         """
@@ -65,7 +82,8 @@ class ClientHome:
         try:
             write_file(draft / POLICY_FILE, render_policy(policy).encode())
             write_file(draft / CATALOGUE_FILE, catalogue.to_bytes())
-            Store.create(draft / STORE_FILE, catalogue)
+            if policy.serves_tenant:
+                Store.create(draft / STORE_FILE, catalogue)
             Ledger.create(draft / LEDGER_FILE)
             Vault.create(draft / KEYS_FOLDER)
             make_folder(draft / MODELS_FOLDER)
@@ -79,18 +97,17 @@ class ClientHome:
     @classmethod
     def open(cls, folder: Path) -> "ClientHome":
         """Open and verify. Raises BadSetting, MalformedFile or CatalogueMismatch, each naming the file."""
-        folder = folder.absolute()
-        if not (folder / POLICY_FILE).is_file():
-            raise BadSetting(f"{folder}: no home is here; make one with `zhiyin client init`")
+        folder = require_home(folder)
         catalogue = read_catalogue(folder / CATALOGUE_FILE)
-        store = Store.open(folder / STORE_FILE)
-        catalogue.require(store.catalogue_digest, str(store.path))
         policy = load_policy(folder / POLICY_FILE)
+        store = Store.open(folder / STORE_FILE) if policy.serves_tenant else None
+        if store is not None:
+            catalogue.require(store.catalogue_digest, str(store.path))
         return cls(
             folder=folder,
             policy=policy,
             catalogue=catalogue,
-            store=store,
+            histories=store,
             ledger=open_ledger(folder, policy),
             vault=Vault.open(folder / KEYS_FOLDER),
         )
@@ -103,9 +120,18 @@ class ClientHome:
         doing this again mends it, which is why it asks for a folder and not for an opened home.
         """
         folder = folder.absolute()
-        left_out = Store.open(folder / STORE_FILE).adopt(catalogue)
+        serves_tenant = load_policy(folder / POLICY_FILE).serves_tenant
+        left_out = Store.open(folder / STORE_FILE).adopt(catalogue) if serves_tenant else 0
         write_file(folder / CATALOGUE_FILE, catalogue.to_bytes())
         return left_out
+
+
+def require_home(folder: Path) -> Path:
+    """The absolute path of a folder that holds a home. Raises BadSetting."""
+    folder = folder.absolute()
+    if not (folder / POLICY_FILE).is_file():
+        raise BadSetting(f"{folder}: no home is here; make one with `zhiyin client init`")
+    return folder
 
 
 def open_ledger(folder: Path, policy: LocalPolicy) -> Ledger:

@@ -11,7 +11,8 @@ from client.durable_files import others_may_read
 from client.home import CATALOGUE_FILE, KEYS_FOLDER, POLICY_FILE, STORE_FILE, ClientHome, open_ledger, read_catalogue
 from client.policy_file import load_policy
 from client.recommend import installed_model
-from client.store import Store
+from client.rosters import kept_roster, notices
+from client.store import Store, StoreCounts
 from client.vault import Vault
 from shared.artifact import Artifact
 from shared.errors import CatalogueMismatch, ZhiyinError
@@ -26,15 +27,19 @@ class Finding:
     message: str
 
 
-def status(home: ClientHome) -> dict[str, Any]:
-    """A JSON object: party, store counts, privacy spent and left, model (or why the installed one is not usable)."""
-    policy, counts = home.policy, home.store.counts()
+def status(home: ClientHome, *, now: int) -> dict[str, Any]:
+    """A JSON object: party, store counts, privacy spent and left, list of parties, model or why it is not usable.
+
+    now: Unix seconds.
+    """
+    policy, counts = home.policy, _counts(home)
     spent = home.ledger.spent_epsilon(policy.delta)
     entries = home.ledger.entries()
     artifact, refused = _model(home)
     return {
         "home": str(home.folder),
         "name": home.name,
+        "serve_as": list(policy.serve_as),
         "store": {"users": counts.num_users, "items": counts.num_items, "events": counts.num_events},
         "catalogue": {
             "version": home.catalogue.version,
@@ -52,6 +57,8 @@ def status(home: ClientHome) -> dict[str, Any]:
             "adjacency": "add or remove one user",
         },
         "keys": {"signing": home.vault.signing_public, "sealing": home.vault.sealing_public},
+        "roster": _roster(home),
+        "warnings": notices(home, now),
         "model": None
         if artifact is None
         else {
@@ -64,6 +71,19 @@ def status(home: ClientHome) -> dict[str, Any]:
         },
         "model_refused": refused,
     }
+
+
+def _counts(home: ClientHome) -> StoreCounts:
+    return StoreCounts(num_users=0, num_items=0, num_events=0) if home.histories is None else home.histories.counts()
+
+
+def _roster(home: ClientHome) -> dict[str, Any] | None:
+    newest, kept = home.ledger.newest_roster(home.policy.issuer_public_key), kept_roster(home)
+    if newest is None:
+        return None
+    known = kept is not None and kept.digest == newest.digest.hex()
+    expires_at = kept.expires_at if kept is not None and known else None
+    return {"epoch": newest.epoch, "digest": newest.digest.hex(), "expires_at": expires_at}
 
 
 def _model(home: ClientHome) -> tuple[Artifact | None, str]:
@@ -81,7 +101,7 @@ def too_many_users(home: ClientHome) -> str:
 
     For this machine only: it depends on the histories.
     """
-    users, declared = home.store.counts().num_users, home.policy.declared_users
+    users, declared = _counts(home).num_users, home.policy.declared_users
     if users <= declared:
         return ""
     return (
@@ -90,13 +110,13 @@ def too_many_users(home: ClientHome) -> str:
     )
 
 
-def diagnose(folder: Path) -> list[Finding]:
-    """Every check, also after one has failed; each failure carries the mend."""
+def diagnose(folder: Path, *, now: int) -> list[Finding]:
+    """Every check, also after one has failed; each failure carries the mend. now: Unix seconds."""
     folder = folder.absolute()
     parts: list[tuple[str, Callable[[], Any]]] = [
         ("policy", lambda: load_policy(folder / POLICY_FILE)),
         ("catalogue", lambda: read_catalogue(folder / CATALOGUE_FILE)),
-        ("store", lambda: Store.open(folder / STORE_FILE)),
+        ("store", lambda: _store(folder)),
         ("ledger", lambda: open_ledger(folder, load_policy(folder / POLICY_FILE))),
         ("keys", lambda: Vault.open(folder / KEYS_FOLDER)),
     ]
@@ -107,7 +127,13 @@ def diagnose(folder: Path) -> list[Finding]:
         home = ClientHome.open(folder)
     except ZhiyinError as error:
         return [*findings, Finding(check="home", severity="error", message=str(error))]
-    return [*findings, _attempt("model", lambda: installed_model(home)), *_settings(home), *_surroundings(home)]
+    expiring = (Finding(check="roster", severity="warning", message=line) for line in notices(home, now))
+    model = _attempt("model", lambda: installed_model(home))
+    return [*findings, model, *expiring, *_settings(home), *_surroundings(home)]
+
+
+def _store(folder: Path) -> Store | None:
+    return Store.open(folder / STORE_FILE) if load_policy(folder / POLICY_FILE).serves_tenant else None
 
 
 def _attempt(name: str, check: Callable[[], Any]) -> Finding:
@@ -119,7 +145,7 @@ def _attempt(name: str, check: Callable[[], Any]) -> Finding:
 
 
 def _settings(home: ClientHome) -> Iterator[Finding]:
-    policy, users = home.policy, home.store.counts().num_users
+    policy, users = home.policy, _counts(home).num_users
     for key in ("issuer_public_key", "publisher_public_key", "app_digests"):
         if not getattr(policy, key):
             yield Finding(check=key, severity="warning", message="empty in policy.toml, so nothing is accepted there")

@@ -1,5 +1,8 @@
 """The durable account of everything that was released about the people in this home. It only ever rises.
 
+It also remembers the newest list of parties that was accepted here, for the same reasons and by the same means: what
+an older copy of it would forget is which parties were removed since.
+
 A charge is committed to disk before the release that it pays for, so a crash can waste budget and never hide it.
 Every entry carries the SHA-256 of the one before; triggers forbid changes; a second file, the marks, notes how far
 the ledger had got.
@@ -27,22 +30,22 @@ from client.database import connect, writing
 from client.durable_files import append_line, create_empty, require_private
 from shared.accounting import Budget, epsilon, require
 from shared.canonical import canonical_json
-from shared.errors import AlreadyAnswered, BudgetExhausted, MalformedFile, UnknownMechanism
+from shared.errors import AlreadyAnswered, BudgetExhausted, ForkedRoster, MalformedFile, OldRoster, UnknownMechanism
 from shared.mechanism import Mechanism, from_json, to_json
 
-VERSION = "zhiyin-ledger-1"
+VERSION = "zhiyin-ledger-2"
 # Not a backup: an older copy forgets the releases since.
 _MEND = "put the newest copy back, never an older one, and treat what it lost as spent"
 # A job whose plan costs exactly what one job may cost passes; this only forgives the last bit of the accountant.
 _RELATIVE_SLACK = 1e-9
-EntryKind = Literal["release", "answer"]
+EntryKind = Literal["release", "answer", "roster"]
 
 _TABLES = (
     "CREATE TABLE identity (version TEXT NOT NULL, ledger_id TEXT NOT NULL)",
     """CREATE TABLE entries (
-    sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('release', 'answer')), context BLOB NOT NULL,
-    job_id TEXT NOT NULL, step INTEGER NOT NULL, attempt INTEGER NOT NULL, mechanism TEXT NOT NULL,
-    recorded_at INTEGER NOT NULL, digest BLOB NOT NULL, UNIQUE (kind, context))""",
+    sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('release', 'answer', 'roster')),
+    context BLOB NOT NULL, job_id TEXT NOT NULL, step INTEGER NOT NULL, attempt INTEGER NOT NULL,
+    mechanism TEXT NOT NULL, recorded_at INTEGER NOT NULL, digest BLOB NOT NULL, UNIQUE (kind, context))""",
 )
 _ONLY_GROWS = "BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END"
 _TRIGGERS = (
@@ -68,7 +71,8 @@ _MARK = re.compile(r"([0-9a-f]{64}) ([0-9]{1,18}) ([0-9a-f]{64})")
 class Entry:
     """One line of the account.
 
-    kind: "release" (charged) or "answer" (a helper answered this context; costs nothing, happens once).
+    kind: "release" (charged), "answer" (a helper answered this context; costs nothing, happens once) or "roster" (a
+    list of parties was accepted: context is its digest, step its epoch, job_id the key of the issuer who signed it).
     mechanism: what protected the release; None for an answer, and for a release without noise.
     recorded_at: Unix seconds. digest: 32 bytes, chained over this entry and the digest of the one before.
     """
@@ -81,6 +85,14 @@ class Entry:
     attempt: int
     mechanism: Mechanism | None
     recorded_at: int
+    digest: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptedRoster:
+    """A list of parties by its epoch and its digest, 32 bytes."""
+
+    epoch: int
     digest: bytes
 
 
@@ -161,6 +173,46 @@ class Ledger:
         if contexts:
             self._mark(*head)
 
+    def accept_roster(self, *, issuer: str, epoch: int, digest: bytes) -> None:
+        """Record, durably and before anything is answered under it, the newest list of parties ever accepted here.
+
+        issuer: the pinned public key under which the list was opened; a client that pins another issuer begins anew.
+        digest: of the list, 32 bytes. Accepting the newest list again records nothing. Raises OldRoster for an epoch
+        below that of the newest list, ForkedRoster for another list of the same epoch; then nothing is recorded.
+        """
+        with writing(self.path, mend=_MEND) as connection:
+            entries = self._verified(connection)
+            newest = max(
+                (each for each in entries if each.kind == "roster" and each.job_id == issuer), key=_epoch, default=None
+            )
+            if newest is not None and newest.step > epoch:
+                raise OldRoster(
+                    f"the roster is of epoch {epoch}, this party has accepted one of epoch {newest.step}; "
+                    "the server must hand out the newest list"
+                )
+            if newest is not None and newest.step == epoch:
+                if newest.context == digest:
+                    return
+                raise ForkedRoster(
+                    f"two lists claim epoch {epoch}: {digest.hex()[:12]}… is handed over, {newest.context.hex()[:12]}… "
+                    "was accepted before; ask the issuer which is right, and for a list of a higher epoch"
+                )
+            head = self._append(connection, entries, "roster", digest, issuer, epoch, 0, "")
+        self._mark(*head)
+
+    def newest_roster(self, issuer: str) -> AcceptedRoster | None:
+        """The newest list of this issuer accepted here, None before the first.
+
+        For asking at every message, so the chain is not read: opening has verified it, and whatever is recorded next
+        verifies it again.
+        """
+        with connect(self.path, mend=_MEND) as connection:
+            row = connection.execute(
+                "SELECT step, context FROM entries WHERE kind = 'roster' AND job_id = ? ORDER BY step DESC LIMIT 1",
+                (issuer,),
+            ).fetchone()
+        return None if row is None else AcceptedRoster(epoch=row[0], digest=row[1])
+
     def require_room(
         self,
         budget: Budget | None,
@@ -178,7 +230,14 @@ class Ledger:
         _require_job_room(job_budget, job_id, entries, mechanisms)
 
     def entries(self) -> tuple[Entry, ...]:
-        """Every entry, oldest first, verified. Raises MalformedFile."""
+        """Every release and every helper's answer, oldest first, verified. Raises MalformedFile."""
+        return tuple(entry for entry in self._all() if entry.kind != "roster")
+
+    def rosters(self) -> tuple[Entry, ...]:
+        """Every list of parties that was accepted, oldest first, verified. Raises MalformedFile."""
+        return tuple(entry for entry in self._all() if entry.kind == "roster")
+
+    def _all(self) -> tuple[Entry, ...]:
         with connect(self.path, mend=_MEND) as connection:
             return self._verified(connection)
 
@@ -291,6 +350,10 @@ def _require_job_room(
             f"{limit.delta:g}; one job may cost {limit.epsilon:g}, wasted attempts included. Nothing was released; "
             "the holder of the data may set a larger max_epsilon_per_job"
         )
+
+
+def _epoch(entry: Entry) -> int:
+    return entry.step
 
 
 def _identity(connection: sqlite3.Connection, path: Path) -> str:

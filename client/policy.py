@@ -5,29 +5,29 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from shared import accounting
 from shared.accounting import Budget
 from shared.catalogue import CatalogueSnapshot
 from shared.errors import BadSetting, PolicyViolation
 from shared.plan import CooccurrencePlan, ReconPlan, TrainingPlan, mechanisms
-from shared.roster import Roster
+from shared.roster import Role, Roster
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _KEY = re.compile(r"[0-9a-f]{64}")
 NOISES = ("helpers", "tenant", "none")
 RECIPES = ("cooccurrence", "recon")
+ROLES: tuple[str, ...] = get_args(Role)
 # The plan's stated epsilon is a decimal that the same accountant rounded up or copied; this only forgives the last bit.
 _RELATIVE_SLACK = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedHelper:
-    """Public keys of a helper, 32 bytes in hex each: Ed25519 and X25519."""
+    """Public key of a helper, Ed25519, 32 bytes in hex. Its sealing keys change; it certifies them with this one."""
 
     signing: str
-    sealing: str
 
 
 def _doc(text: str) -> dict[str, str]:
@@ -65,6 +65,14 @@ class LocalPolicy:
             "leaves room for two extra attempts of a plan's largest step, so 2.0 is for plans of epsilon 1. A plan\n"
             "that itself costs all of it is accepted and cannot be repeated.\n"
             "A server can give a job another name, so `epsilon` stays the bound on everything."
+        ),
+    )
+    serve_as: tuple[str, ...] = field(
+        default=ROLES,
+        metadata=_doc(
+            'What this party may be asked for, whatever the roster calls it: "tenant" (contributions from its own\n'
+            'histories), "helper" (sums of the masks of others). With ["helper"] alone, for an auditor, the home\n'
+            "keeps no store, and whoever asks it for a contribution is refused."
         ),
     )
     declared_users: int = field(
@@ -137,8 +145,9 @@ class LocalPolicy:
     helpers: Mapping[str, PinnedHelper] = field(
         default_factory=dict,
         metadata=_doc(
-            "Helpers that this party trusts not to work with the server all at once, with their pinned public keys:\n"
-            '[helpers.auditor]\nsigning = "<64 hex digits, Ed25519>"\nsealing = "<64 hex digits, X25519>"'
+            "Helpers that this party trusts not to work with the server all at once, with their pinned signing keys,\n"
+            "compared with each helper in person. A helper certifies its sealing keys with this one.\n"
+            '[helpers.auditor]\nsigning = "<64 hex digits, Ed25519>"'
         ),
     )
 
@@ -155,6 +164,7 @@ class LocalPolicy:
         _require(self.min_bits in (16, 24, 32, 64), "min_bits", "must be 16, 24, 32 or 64")
         _members("allowed_noise", self.allowed_noise, NOISES)
         _members("allowed_recipes", self.allowed_recipes, RECIPES)
+        _members("serve_as", self.serve_as, ROLES)
         if "none" in self.allowed_noise:
             _require(math.isinf(self.epsilon), "epsilon", 'must be inf where allowed_noise lists "none"')
         for key in ("issuer_public_key", "publisher_public_key"):
@@ -163,11 +173,15 @@ class LocalPolicy:
         _require(not self.ledger_marks or Path(self.ledger_marks).is_absolute(), "ledger_marks", "must be absolute")
         for name, helper in self.helpers.items():
             _require(bool(_NAME.fullmatch(name)), "helpers", "has a table whose name is not a party's name")
-            for part in ("signing", "sealing"):
-                _require(_is_key(getattr(helper, part)), f"helpers.{name}.{part}", "must be 64 hex digits")
-        keys = [key for helper in self.helpers.values() for key in (helper.signing, helper.sealing)]
+            _require(_is_key(helper.signing), f"helpers.{name}.signing", "must be 64 hex digits")
+        keys = [helper.signing for helper in self.helpers.values()]
         # One party under two names would hold all the masks alone.
         _require(len(set(keys)) == len(keys), "helpers", "pins one key twice; every helper has keys of its own")
+
+    @property
+    def serves_tenant(self) -> bool:
+        """Whether this party may ever be asked for its histories; False for a helper that is nothing else."""
+        return "tenant" in self.serve_as
 
     @property
     def budget(self) -> Budget | None:
@@ -258,8 +272,8 @@ def _helper_demands(policy: LocalPolicy, plan: TrainingPlan, roster: Roster | No
             member is not None and "helper" in member.roles,
         )
         if member is not None:
-            same = (member.signing_key, member.sealing_key) == (pin.signing, pin.sealing)
-            yield Demand("helpers", f"{name} with keys of the roster", f"{name} with the pinned keys", same)
+            same = member.signing_key == pin.signing
+            yield Demand("helpers", f"{name} with another signing key", f"{name} with the pinned key", same)
 
 
 def _at_least(field: str, asked: float, least: float) -> Demand:

@@ -39,12 +39,18 @@ def print_status(seen: dict[str, Any]) -> None:
         f"at delta {privacy['delta']:g}, {_number(privacy['epsilon_left'])} left; {privacy['releases']} releases"
     )
     console.print(f"           for one {privacy['unit']}; neighbours: {privacy['adjacency']}")
+    if seen["roster"] is None:
+        console.print("roster     none accepted yet")
+    else:
+        console.print(f"roster     epoch {seen['roster']['epoch']}, digest {seen['roster']['digest'][:12]}…")
     if seen["model_refused"]:
         console.print(f"model      installed, but not usable: {escape(seen['model_refused'])}")
     elif model is None:
         console.print("model      none installed")
     else:
         console.print(f"model      {model['name']} version {model['version']} ({model['recipe']})")
+    for warning in seen["warnings"]:
+        console.print(f"[yellow]warning[/]    {escape(warning)}")
 
 
 def print_preview(seen: "Preview", also_visible: Sequence[str], never_leaves: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ _MEANING: Mapping[str, str] = {
     "ctx": "digest of the plan, step and parties, the same for all parties",
     "declared_users": "the round number from the policy, not a count",
     "masked": "the clipped, rounded sum over this party's users under the helpers' masks: uniformly random by itself",
-    "seals": "the seed of every mask slot, sealed to the pinned key of each helper that holds the slot: {places}",
+    "seals": "the seed of every mask slot, sealed to the key that each helper who holds the slot certified: {places}",
     "slots": "which of this helper's slots the masks are of, all of them at most: {held}",
     "cohort": "digest of the contributions summed",
     "mask_sum": "sum of the masks, with this helper's noise inside: uniformly random by itself",
@@ -158,10 +158,11 @@ def _refusal(home: ClientHome, plan: TrainingPlan) -> str:
 
 def _messages(home: ClientHome, plan: TrainingPlan) -> Iterator[SentMessage]:
     for step in steps(plan):
-        contribution = _blank_contribution(home, plan, step)
-        reply = ContributionReply(contribution=contribution)
-        yield _message("contribution", plan, step, contribution, size_bytes=len(encode(reply)))
-        if home.name in plan.helpers:
+        if home.policy.serves_tenant:
+            contribution = _blank_contribution(home, plan, step)
+            reply = ContributionReply(contribution=contribution)
+            yield _message("contribution", plan, step, contribution, size_bytes=len(encode(reply)))
+        if home.name in plan.helpers and "helper" in home.policy.serve_as:
             vector = bytes(ring.size_bytes(plan.bits, step.num_coordinates))
             # A slot is answered for once in an attempt, all of them together or each of them alone.
             slots = plan.sharing.held_by(home.name)

@@ -1,9 +1,8 @@
-"""`zhiyin server`: the operator's commands; the issuer's too, for the host that holds that key."""
+"""`zhiyin server`: the operator's commands. Who takes part is the issuer's business, on another host."""
 
 import csv
 import json
 import time
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,57 +17,31 @@ from server.durable_files import write_file
 from server.plan_file import plan_from_file
 from server.publishing import LATEST, versions
 from server.releases import ReleaseLedger
-from server.settings import load_signing_key
 from shared import accounting
 from shared.artifact import MANIFEST_FILE
 from shared.canonical import canonical_json
 from shared.catalogue import CatalogueSnapshot, Item
 from shared.errors import BadSetting, MalformedFile
 from shared.plan import mechanisms, plan_to_json
-from shared.roster import Member, Roster, sign_roster
 from shared.text_features import build_text_features
 
 server_app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="The aggregation side: keys, roster, catalogue, plans, releases.",
+    help="The aggregation side: publisher's key, catalogue, plans, releases.",
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SECONDS_A_DAY = 86_400
 
 
 @server_app.command()
 def keygen(path: Annotated[Path, typer.Argument(help="Where the private key goes; must not exist.")]) -> None:
-    """Make an Ed25519 key for a publisher or an issuer; prints the public half, which clients pin."""
+    """Make the Ed25519 key that signs models; prints the public half, which clients pin."""
     if path.exists():
         raise BadSetting(f"{path}: it exists already; an identity is not replaced by accident")
     key = Ed25519PrivateKey.generate()
     write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     path.chmod(0o600)
     typer.echo(key.public_key().public_bytes_raw().hex())
-
-
-@server_app.command()
-def roster(
-    members: Annotated[
-        Path, typer.Argument(help="TOML: [[members]] with name, signing_key, sealing_key, roles, days.")
-    ],
-    key: Annotated[Path, typer.Option(help="The issuer's private key.")],
-    out: Annotated[Path, typer.Option(help="The signed roster.")],
-    days: Annotated[int, typer.Option(min=1, help="Validity of the list.")] = 90,
-) -> None:
-    """Sign the list of parties. Run it where the issuer's key is, not on the aggregation server."""
-    now = int(time.time())
-    try:
-        tables = tomllib.loads(members.read_text(encoding="utf-8"))["members"]
-        entries = tuple(_member(table, now, days) for table in tables)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadSetting(f"{members}: not a list of members: {error}") from error
-    signed = sign_roster(
-        Roster(entries=entries, issued_at=now, expires_at=now + days * SECONDS_A_DAY), load_signing_key(key)
-    )
-    write_file(out, signed)
-    typer.echo(f"{out}: {len(entries)} members, valid for {days} days")
 
 
 @server_app.command()
@@ -140,20 +113,6 @@ def models(
             f"{entry['epsilon']:.4g}", f"{entry['delta']:g}", entry["against"],
         )  # fmt: skip
     Console().print(table)
-
-
-def _member(table: dict[str, Any], now: int, days: int) -> Member:
-    fields = dict(table)
-    valid = int(fields.pop("days", days))
-    return Member(
-        name=fields.pop("name"),
-        signing_key=fields.pop("signing_key"),
-        sealing_key=fields.pop("sealing_key", ""),
-        roles=tuple(fields.pop("roles", ["tenant"])),
-        not_before=now - 60,
-        not_after=now + valid * SECONDS_A_DAY,
-        **fields,
-    )
 
 
 def _read_items(path: Path) -> tuple[Item, ...]:

@@ -173,8 +173,10 @@ def _collect(job: Job, learned: Learned, state: State, previous: _Turn | None) -
     frame = encode(request)
     # Everybody is waited for once: a party that never came must not slow every later step.
     least = state.rules.min_tenants
-    tenants = sum("tenant" in member.roles for member in job.roster.entries) if previous is None else least
-    nodes = job.exchange.nodes(wanted=tenants, least=least, timeout_seconds=job.settings.nodes_seconds)
+    # A helper that is no tenant is reached where its refusal comes from, so it is waited for as well.
+    parties = sum("tenant" in each.roles or each.name in plan.helpers for each in job.roster.entries)
+    wanted = parties if previous is None else least
+    nodes = job.exchange.nodes(wanted=wanted, least=least, timeout_seconds=job.settings.nodes_seconds)
     # On disk before anybody is asked, so that no attempt number is used twice; not before there is somebody to ask.
     job.ledger.append(
         "attempt", job_id=plan.job_id, plan_digest=plan.digest, time=job.now, step=turn.step, attempt=turn.attempt

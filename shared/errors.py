@@ -20,6 +20,8 @@ The tree, with the exit code that the command line gives::
     │   ├── UnknownKey                  a key that is not on the roster or not pinned
     │   ├── ExpiredKey                  a key outside its validity
     │   ├── WrongShare                  a share, or what shares give, that is not what its owner committed to
+    │   ├── OldRoster                   a list of parties older than one that was accepted before
+    │   ├── ForkedRoster                a second list of parties with the epoch of one that was accepted before
     │   ├── WrongContext                a message made for other parameters, another round or another client
     │   ├── AlreadyAnswered             a helper was asked twice about one context
     │   ├── TooFewClients               fewer contributions than the minimum cohort
@@ -95,6 +97,12 @@ class UnknownKey(ProtocolError): ...
 
 
 class ExpiredKey(ProtocolError): ...
+
+
+class OldRoster(ProtocolError): ...
+
+
+class ForkedRoster(ProtocolError): ...
 
 
 class WrongShare(ProtocolError): ...

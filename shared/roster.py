@@ -1,12 +1,13 @@
 """Who takes part: names, public keys, roles and validity, in one list that an issuer signs.
 
-Every party opens the list with the issuer's key that it was given in person. The server carries the list and can
-neither add a party nor bring back one that was removed longer ago than the list's own expiry.
+Every party opens the list with the issuer's key that it was given in person. The server carries the list and can add
+nobody. Each list has an epoch, which only rises: whoever accepted one refuses an older list and a second list of the
+same epoch from then on, so a party that was removed stays removed for everybody who saw the newer list. Remembering
+that is durable state and therefore the caller's duty.
 """
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -16,13 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from shared.canonical import canonical_json, sha256_hex
 from shared.errors import BadSetting, BadSignature, ExpiredKey, MalformedMessage, UnknownKey
+from shared.sealing_certificate import SealingCertificate
 
-FORMAT = "zhiyin-roster-1"
+FORMAT = "zhiyin-roster-2"
 MAX_ROSTER_BYTES = 16 * 2**20
 Role = Literal["tenant", "helper"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _KEY = re.compile(r"[0-9a-f]{64}")
-_LABEL = b"zhiyin/roster/1\x00"
+_LABEL = b"zhiyin/roster/2\x00"
 _SIGNATURE_BYTES = 64
 
 
@@ -30,14 +32,14 @@ _SIGNATURE_BYTES = 64
 class Member:
     """One party. Raises BadSetting for a field that cannot be used.
 
-    name: 1 to 64 of a-z, 0-9, dot, hyphen, underscore. signing_key: Ed25519, sealing_key: X25519, 64 hex digits;
-    the sealing key may be empty for a party that is no helper.
+    name: 1 to 64 of a-z, 0-9, dot, hyphen, underscore. signing_key: Ed25519, 64 hex digits.
+    sealing: the helper's own certificate of its sealing key; None only for a party that is no helper.
     not_before, not_after: seconds since 1970 UTC, both inclusive.
     """
 
     name: str
     signing_key: str
-    sealing_key: str
+    sealing: SealingCertificate | None
     roles: tuple[Role, ...]
     not_before: int
     not_after: int
@@ -46,14 +48,16 @@ class Member:
         check_name(self.name)
         if not _is_text(_KEY, self.signing_key):
             raise BadSetting(f"roster: {self.name}: signing_key must be 64 hex digits")
-        if not _is_text(_KEY, self.sealing_key) and (self.sealing_key != "" or "helper" in self.roles):
-            raise BadSetting(
-                f"roster: {self.name}: sealing_key must be 64 hex digits (empty only without the role helper)"
-            )
-        if not self.roles or set(self.roles) - set(get_args(Role)) or len(set(self.roles)) != len(self.roles):
-            raise BadSetting(f"roster: {self.name}: roles must be one or both of {', '.join(get_args(Role))}")
+        if self.sealing is None and "helper" in self.roles:
+            raise BadSetting(f"roster: {self.name}: a helper needs a certified sealing key")
+        check_roles(f"roster: {self.name}", self.roles)
         if not all(_is_time(time) for time in (self.not_before, self.not_after)) or self.not_before > self.not_after:
             raise BadSetting(f"roster: {self.name}: not_before and not_after must be whole seconds, in this order")
+
+    @property
+    def sealing_key(self) -> str:
+        """X25519 public key in hex, as listed and not yet verified; empty for a party without one."""
+        return "" if self.sealing is None else self.sealing.key
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Raise BadSignature unless this member signed `message`."""
@@ -67,14 +71,18 @@ class Member:
 class Roster:
     """All members, sorted or not; names and keys occur once, or one party could count as two.
 
-    issued_at, expires_at: seconds since 1970 UTC. A removed member is refused once the lists that name it have expired.
+    epoch: from 1; higher than that of every list the issuer signed before. issued_at, expires_at: seconds since 1970
+    UTC; a party that never sees a newer list accepts this one until then.
     """
 
     entries: tuple[Member, ...]
+    epoch: int
     issued_at: int
     expires_at: int
 
     def __post_init__(self) -> None:
+        if type(self.epoch) is not int or not 1 <= self.epoch < 2**53:
+            raise BadSetting("roster: epoch must be a whole number from 1")
         if not _is_time(self.issued_at) or not _is_time(self.expires_at) or self.issued_at >= self.expires_at:
             raise BadSetting("roster: issued_at and expires_at must be whole seconds, in this order")
         for what in ("name", "signing_key", "sealing_key"):
@@ -109,6 +117,26 @@ class Roster:
             raise UnknownKey(f"{name} is on the roster, but not as a {role}")
         return member
 
+    def sealing_key(self, helper: str, *, pinned: str, now: int) -> bytes:
+        """The X25519 public key of `helper`, 32 bytes, certified by the signing key that the caller pinned.
+
+        pinned: Ed25519, 64 hex digits, from the caller's own settings and never from the list.
+        Raises UnknownKey (not a helper), ExpiredKey, BadSignature.
+        """
+        member = self.member_as(helper, "helper", now)
+        if member.sealing is None:
+            raise UnknownKey(f"{helper} is on the roster without a sealing key")
+        return member.sealing.opened(helper, pinned, now)
+
+
+def check_roles(what: str, roles: Any) -> None:
+    """Raise BadSetting, beginning with `what`, unless `roles` is a tuple of one or more different roles."""
+    known = get_args(Role)
+    if not isinstance(roles, tuple) or not roles or any(role not in known for role in roles):
+        raise BadSetting(f"{what}: roles must be one or both of {', '.join(known)}")
+    if len(set(roles)) != len(roles):
+        raise BadSetting(f"{what}: a role is given twice")
+
 
 def check_name(name: Any) -> str:
     """`name` if it can name a party; raises BadSetting."""
@@ -130,6 +158,14 @@ def open_roster(data: bytes, issuer_public_key: str, now: int) -> Roster:
     Raises UnknownKey for an issuer's key that is none, BadSignature, ExpiredKey, or MalformedMessage for a signed list
     of another format.
     """
+    roster = verified_roster(data, issuer_public_key)
+    if not roster.issued_at <= now < roster.expires_at:
+        raise ExpiredKey(f"the roster is valid from {roster.issued_at} to {roster.expires_at}, now is {now}")
+    return roster
+
+
+def verified_roster(data: bytes, issuer_public_key: str) -> Roster:
+    """As `open_roster`, of any age: for telling a person about a list, never for acting on it."""
     if not _is_text(_KEY, issuer_public_key):
         raise UnknownKey("the roster issuer's public key must be 64 hex digits; ask whoever runs the federation for it")
     if len(data) > MAX_ROSTER_BYTES:
@@ -139,21 +175,28 @@ def open_roster(data: bytes, issuer_public_key: str, now: int) -> Roster:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(issuer_public_key)).verify(signature, _LABEL + body)
     except (InvalidSignature, ValueError) as error:
         raise BadSignature("the roster is not signed by the issuer that this party trusts") from error
-    roster = _parse(body)
-    if not roster.issued_at <= now < roster.expires_at:
-        raise ExpiredKey(f"the roster is valid from {roster.issued_at} to {roster.expires_at}, now is {now}")
-    return roster
+    return _parse(body)
 
 
 def _body(roster: Roster) -> bytes:
-    entries: Iterable[dict[str, Any]] = ({**vars(member), "roles": list(member.roles)} for member in roster.entries)
     fields = {
         "format": FORMAT,
+        "epoch": roster.epoch,
         "issued_at": roster.issued_at,
         "expires_at": roster.expires_at,
-        "entries": list(entries),
+        "entries": [_member_to_json(member) for member in roster.entries],
     }
     return canonical_json(fields)
+
+
+def _member_to_json(member: Member) -> dict[str, Any]:
+    sealing = None if member.sealing is None else vars(member.sealing)
+    return {**vars(member), "roles": list(member.roles), "sealing": sealing}
+
+
+def _member_from_json(entry: dict[str, Any]) -> Member:
+    sealing = None if entry["sealing"] is None else SealingCertificate(**entry["sealing"])
+    return Member(**{**entry, "roles": tuple(entry["roles"]), "sealing": sealing})
 
 
 def _parse(body: bytes) -> Roster:
@@ -161,7 +204,7 @@ def _parse(body: bytes) -> Roster:
         fields = json.loads(body)
         if fields.pop("format") != FORMAT:
             raise ValueError(f"format must be {FORMAT}")
-        members = tuple(Member(**{**entry, "roles": tuple(entry["roles"])}) for entry in fields.pop("entries"))
+        members = tuple(map(_member_from_json, fields.pop("entries")))
         return Roster(entries=members, **fields)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, BadSetting) as error:
         raise MalformedMessage(f"the roster cannot be read: {error}") from error

@@ -137,10 +137,7 @@ def make_cast(
         for name in NAMES
     }
     declared = {**dict.fromkeys(NAMES, USERS_EACH), **(declared or {})}
-    pins = {
-        name: PinnedHelper(signing=opened[name].vault.signing_public, sealing=opened[name].vault.sealing_public)
-        for name in helpers
-    }
+    pins = {name: PinnedHelper(signing=opened[name].vault.signing_public) for name in helpers}
     for name, home in opened.items():
         policy = LocalPolicy(
             name=name,
@@ -178,6 +175,7 @@ def make_cast(
     (server / "plan.json").write_text(json.dumps(plan_to_json(plan)))
     roster = Roster(
         entries=tuple(_member(home, helper=name in helpers) for name, home in opened.items()),
+        epoch=1,
         issued_at=0,
         expires_at=2**40,
     )
@@ -235,7 +233,7 @@ def _member(home: ClientHome, *, helper: bool) -> Member:
     return Member(
         name=home.name,
         signing_key=home.vault.signing_public,
-        sealing_key=home.vault.sealing_public if helper else "",
+        sealing=home.vault.certify(home.name, not_before=0, not_after=2**40) if helper else None,
         roles=("tenant", "helper") if helper else ("tenant",),
         not_before=0,
         not_after=2**40,

@@ -48,14 +48,14 @@ def roster(count: int, extra: tuple[str, ...] = ()) -> Roster:
         Member(
             name=name,
             signing_key=signing_key(name).public_key().public_bytes_raw().hex(),
-            sealing_key="",
+            sealing=None,
             roles=("tenant",),
             not_before=0,
             not_after=2 * NOW,
         )
         for name in (*names(count), *extra)
     )
-    return Roster(entries=entries, issued_at=0, expires_at=2 * NOW)
+    return Roster(entries=entries, epoch=1, issued_at=0, expires_at=2 * NOW)
 
 
 def random_bytes(seed: int | str) -> Callable[[int], bytes]:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from shared.roster import Member, Roster
+from shared.sealing_certificate import SealingCertificate, certify_sealing_key
 from shared.secagg.context import context
 from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.prg import Keystream
@@ -39,12 +40,24 @@ def random_bytes(seed: int) -> Callable[[int], bytes]:
     return Keystream(seed.to_bytes(32, "big")).read
 
 
+def certified(name: str, /, **changes: Any) -> SealingCertificate:
+    """The sealing key of `name` in its own words."""
+    fields: dict[str, Any] = {
+        "name": name,
+        "key": public_hex(sealing_key(name)),
+        "not_before": 0,
+        "not_after": 2 * NOW,
+        "signing_key": signing_key(name),
+    }
+    return certify_sealing_key(**{**fields, **changes})
+
+
 def member(name: str, /, **changes: Any) -> Member:
     helper = name in THREE_HELPERS
     fields: dict[str, Any] = {
         "name": name,
         "signing_key": public_hex(signing_key(name)),
-        "sealing_key": public_hex(sealing_key(name)) if helper else "",
+        "sealing": certified(name) if helper else None,
         "roles": ("helper",) if helper else ("tenant",),
         "not_before": 0,
         "not_after": 2 * NOW,
@@ -52,7 +65,9 @@ def member(name: str, /, **changes: Any) -> Member:
     return Member(**{**fields, **changes})
 
 
-ROSTER = Roster(entries=tuple(member(name) for name in TENANTS + THREE_HELPERS), issued_at=0, expires_at=2 * NOW)
+ROSTER = Roster(
+    entries=tuple(member(name) for name in TENANTS + THREE_HELPERS), epoch=1, issued_at=0, expires_at=2 * NOW
+)
 
 
 @dataclass(frozen=True, kw_only=True)

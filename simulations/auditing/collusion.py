@@ -79,7 +79,7 @@ def _own_masks(stage: Stage, asked: UnmaskRequest, answer: HelperAnswer, bits: i
         num_coordinates=size,
         min_contributions=2,
         noise_std=None,
-        seal_key=home.vault.sealing_key,
+        seal_key=home.vault.opening_key(home.vault.sealing_public),
         signing_key=home.vault.signing_key,
         random_bytes=os.urandom,
     )

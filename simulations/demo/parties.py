@@ -12,13 +12,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from client.durable_files import make_folder, write_file
+from client.enrolling import enrolment_request
 from client.home import POLICY_FILE, ClientHome
+from client.issuing import register as registers
+from client.issuing.folder import IssuerFolder
 from client.policy import LocalPolicy, PinnedHelper
 from client.policy_file import render_policy
 from shared.catalogue import CatalogueSnapshot
-from shared.roster import Member, Roster, sign_roster
+from shared.enrolment import open_request, sign_request
+from shared.roster import Role, sign_roster
 
-VALID_SECONDS = 7 * 24 * 3600
+VALID_DAYS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class Budgets:
 class Cast:
     """Folders and public keys; private keys stay in files.
 
-    folder: holds parties/<name> (one home each), server/ (publisher key, catalogue, roster).
+    folder: holds parties/<name> (one home each), issuer/ (key, register), server/ (publisher key, catalogue, roster).
     """
 
     folder: Path
@@ -83,8 +87,8 @@ def make_cast(
     min_users: int,
     now: int,
 ) -> Cast:
-    """Make every party's keys, then the roster, then every policy, which pins issuer, helpers and bundle."""
-    issuer, publisher = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    """Make every party's keys, enrol all, publish the roster, then write policies that pin issuer, helpers, bundle."""
+    issuer, publisher = IssuerFolder.create(folder / "issuer"), Ed25519PrivateKey.generate()
     helpers = tuple(term.name for term in terms if term.is_helper)
     homes = {term.name: folder / "parties" / term.name for term in terms}
     opened = {
@@ -95,18 +99,14 @@ def make_cast(
         folder=folder,
         homes=homes,
         helpers=helpers,
-        issuer_public_key=issuer.public_key().public_bytes_raw().hex(),
+        issuer_public_key=issuer.public,
         publisher_public_key=publisher.public_key().public_bytes_raw().hex(),
     )
-    members = tuple(_member(term, opened[term.name], now) for term in terms)
     make_folder(cast.server)
-    write_file(cast.roster, sign_roster(Roster(entries=members, issued_at=now, expires_at=now + VALID_SECONDS), issuer))
+    _publish(issuer, [_request(term, opened[term.name], now) for term in terms], cast.roster, now)
     write_file(cast.catalogue, catalogue.to_bytes())
     write_file(cast.publisher_key, publisher.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    pins = {
-        name: PinnedHelper(signing=opened[name].vault.signing_public, sealing=opened[name].vault.sealing_public)
-        for name in helpers
-    }
+    pins = {name: PinnedHelper(signing=opened[name].vault.signing_public) for name in helpers}
     for term in terms:
         policy = LocalPolicy(
             name=term.name,
@@ -125,12 +125,18 @@ def make_cast(
     return cast
 
 
-def _member(term: TenantTerms, home: ClientHome, now: int) -> Member:
-    return Member(
-        name=term.name,
-        signing_key=home.vault.signing_public,
-        sealing_key=home.vault.sealing_public if term.is_helper else "",
-        roles=("tenant", "helper") if term.is_helper else ("tenant",),
-        not_before=now - 60,
-        not_after=now + VALID_SECONDS,
-    )
+def _request(term: TenantTerms, home: ClientHome, now: int) -> bytes:
+    """What an institution sends to the issuer."""
+    roles: tuple[Role, ...] = ("tenant", "helper") if term.is_helper else ("tenant",)
+    request = enrolment_request(home, home.vault, roles, now=now, sealing_days=VALID_DAYS)
+    return sign_request(request, home.vault.signing_key)
+
+
+def _publish(issuer: IssuerFolder, requests: Sequence[bytes], path: Path, now: int) -> None:
+    """What the issuer does with them; nobody telephones, for everybody is on this machine."""
+    register = issuer.register
+    for request in requests:
+        register = registers.enrol(register, open_request(request, now), now=now, days=VALID_DAYS)
+    register, roster = registers.next_roster(register, now=now, days=VALID_DAYS)
+    issuer.saved(register)
+    write_file(path, sign_roster(roster, issuer.signing_key))

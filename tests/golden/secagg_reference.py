@@ -216,6 +216,13 @@ def bad_frames(good: bytes) -> list[dict[str, str]]:
     return [{"why": why, "frame": data.hex()} for why, data in cases.items()]
 
 
+def certificate(name: str) -> dict[str, Any]:
+    fields = {"key": sealing_public(name).hex(), "not_before": 0, "not_after": 2000}
+    signing = Ed25519PrivateKey.from_private_bytes(private("sign", name))
+    message = b"zhiyin/sealing-key/1\0" + canonical({"name": name, **fields})
+    return {**fields, "signature": signing.sign(message).hex()}
+
+
 def roster() -> dict[str, Any]:
     entries = [
         {
@@ -224,16 +231,16 @@ def roster() -> dict[str, Any]:
             .public_key()
             .public_bytes_raw()
             .hex(),
-            "sealing_key": sealing_public(name).hex() if name in HELPERS else "",
+            "sealing": certificate(name) if name in HELPERS else None,
             "roles": ["helper"] if name in HELPERS else ["tenant"],
             "not_before": 0,
             "not_after": 2000,
         }
         for name in (*VALUES, *HELPERS)
     ]
-    body = canonical({"format": "zhiyin-roster-1", "issued_at": 10, "expires_at": 1000, "entries": entries})
+    body = canonical({"format": "zhiyin-roster-2", "epoch": 7, "issued_at": 10, "expires_at": 1000, "entries": entries})
     issuer = Ed25519PrivateKey.from_private_bytes(private("sign", "issuer"))
-    signed = issuer.sign(b"zhiyin/roster/1\0" + body) + body
+    signed = issuer.sign(b"zhiyin/roster/2\0" + body) + body
     moved = issuer.sign(body) + body
     return {
         "issuer": issuer.public_key().public_bytes_raw().hex(),

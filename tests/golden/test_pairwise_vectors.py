@@ -34,13 +34,14 @@ ROSTER = Roster(
         Member(
             name=client,
             signing_key=signing_key(client).public_key().public_bytes_raw().hex(),
-            sealing_key="",
+            sealing=None,
             roles=("tenant",),
             not_before=0,
             not_after=1000,
         )
         for client in secagg_reference.TRIO
     ),
+    epoch=1,
     issued_at=0,
     expires_at=1000,
 )

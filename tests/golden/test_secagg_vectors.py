@@ -181,6 +181,10 @@ def test_the_roster() -> None:
     case = VECTORS["roster"]
     roster = open_roster(bytes.fromhex(case["signed"]), case["issuer"], 500)
     assert roster.digest == case["digest"]
+    assert roster.epoch == 7
+    for helper in ("north", "south", "east"):
+        pinned = roster.member(helper, 500).signing_key
+        assert roster.sealing_key(helper, pinned=pinned, now=500) == secagg_reference.sealing_public(helper)
     assert [member.name for member in roster.entries] == ["amber", "birch", "north", "south", "east"]
 
 

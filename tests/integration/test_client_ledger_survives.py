@@ -8,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from client.ledger import Ledger
 from shared import accounting
+from shared.errors import OldRoster
 from shared.mechanism import Gaussian
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,3 +110,35 @@ def test_two_processes_cannot_both_squeeze_under_the_budget(tmp_path: Path) -> N
     outcomes = sorted(child.communicate()[0].decode().strip() for child in children)
     assert outcomes == ["granted", "refused", "refused"]
     assert len(Ledger.open(path).entries()) == 1
+
+
+ACCEPT_IN_A_LOOP = """
+import os, sys
+from pathlib import Path
+from client.ledger import Ledger
+ledger = Ledger.open(Path(sys.argv[1]))
+newest = ledger.newest_roster("")
+for epoch in range(1 if newest is None else newest.epoch + 1, 1_000_000):
+    ledger.accept_roster(issuer="", epoch=epoch, digest=epoch.to_bytes(32, "big"))
+    os.write(1, epoch.to_bytes(8, "big"))
+"""
+
+
+def test_an_accepted_list_of_parties_is_never_forgotten_by_kill_9(tmp_path: Path) -> None:
+    path, instants, highest = Ledger.create(tmp_path / "ledger.db").path, random.Random(20263), 0
+    for _ in range(6):
+        with python(ACCEPT_IN_A_LOOP, str(path)) as child:
+            assert child.stdout is not None
+            first = os.read(child.stdout.fileno(), 8)
+            time.sleep(instants.uniform(0, 0.08))
+            child.send_signal(signal.SIGKILL)
+            said = first + child.stdout.read()
+        whole = len(said) // 8 * 8
+        highest = max(highest, int.from_bytes(said[whole - 8 : whole], "big"))
+        newest = Ledger.open(path).newest_roster("")
+        assert newest is not None
+        assert highest <= newest.epoch <= highest + 1
+        with pytest.raises(OldRoster):
+            Ledger.open(path).accept_roster(issuer="", epoch=highest - 1, digest=bytes(32))
+        highest = newest.epoch
+    assert highest >= 6

@@ -253,7 +253,7 @@ def with_broken_seal(cast: Cast, name: str, *helpers: str):
     from shared.secagg import topology_h
 
     honest = topology_h.seal
-    bad = {bytes.fromhex(cast.home(name).policy.helpers[helper].sealing) for helper in helpers}
+    bad = {bytes.fromhex(cast.home(helper).vault.sealing_public) for helper in helpers}
 
     def seal(public_key, secret, *, associated, random_bytes):
         return honest(

@@ -87,7 +87,7 @@ SIGNED = sign_roster(ROSTER, ISSUER)
 
 @given(st.binary(max_size=200), st.booleans())
 def test_a_roster_of_arbitrary_bytes_is_refused_by_name(body: bytes, signed: bool) -> None:
-    data = ISSUER.sign(b"zhiyin/roster/1\x00" + body) + body if signed else body
+    data = ISSUER.sign(b"zhiyin/roster/2\x00" + body) + body if signed else body
     try:
         open_roster(data, public_hex(ISSUER), NOW)
     except (BadSignature, MalformedMessage):
@@ -102,7 +102,7 @@ def test_a_signed_roster_with_any_json_in_a_field_is_refused_by_name_or_opens(ch
         body = canonical_json({**good, **change})
     except ValueError:
         return
-    data = ISSUER.sign(b"zhiyin/roster/1\x00" + body) + body
+    data = ISSUER.sign(b"zhiyin/roster/2\x00" + body) + body
     try:
         open_roster(data, public_hex(ISSUER), NOW)
     except (MalformedMessage, ExpiredKey):

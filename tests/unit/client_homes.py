@@ -16,20 +16,28 @@ from shared.plan import CooccurrencePlan, ReconPlan, TrainingPlan, make_plan
 from shared.published import settings_and_tensors
 from shared.ranking import FoldIn, RankingModel
 from shared.roster import Member, Roster
+from shared.sealing_certificate import SealingCertificate, certify_sealing_key
 
-PINS = {
-    "north": PinnedHelper(signing="1" * 64, sealing="2" * 64),
-    "south": PinnedHelper(signing="3" * 64, sealing="4" * 64),
-    "east": PinnedHelper(signing="5" * 64, sealing="6" * 64),
+HELPER_KEYS = {
+    name: Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32)) for name in ("north", "south", "east")
 }
+PINS = {name: PinnedHelper(signing=key.public_key().public_bytes_raw().hex()) for name, key in HELPER_KEYS.items()}
+
+
+def certified(name: str, key: str, signing_key: Ed25519PrivateKey) -> SealingCertificate:
+    """A certificate of a sealing key that outlasts every test."""
+    return certify_sealing_key(name, key, not_before=0, not_after=2**40, signing_key=signing_key)
+
+
 ROSTER = Roster(
     entries=tuple(
         Member(
-            name=name, signing_key=pin.signing, sealing_key=pin.sealing, roles=("tenant", "helper"),
-            not_before=0, not_after=2**40,
+            name=name, signing_key=PINS[name].signing, sealing=certified(name, digit * 64, HELPER_KEYS[name]),
+            roles=("tenant", "helper"), not_before=0, not_after=2**40,
         )
-        for name, pin in PINS.items()
+        for name, digit in (("north", "2"), ("south", "4"), ("east", "6"))
     ),
+    epoch=1,
     issued_at=0,
     expires_at=2**40,
 )  # fmt: skip

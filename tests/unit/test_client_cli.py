@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client.home import ClientHome
 from client.policy_file import render_policy
 from client.supernode import NodeSettings
+from shared.fingerprint import key_fingerprint
 from shared.mechanism import Gaussian
 from shared.plan import plan_to_json
 from simulations.console import main
@@ -83,7 +84,7 @@ def test_init_makes_a_home_and_says_what_to_hand_out(tmp_path: Path, run: Run) -
     made = run("init", "--name", "north", "--catalogue", str(tmp_path / "catalogue.bin"), "--json")
     opened = ClientHome.open(tmp_path / "home")
     assert made.value["signing"] == opened.vault.signing_public
-    assert made.value["sealing"] == opened.vault.sealing_public
+    assert made.value["fingerprint"] == key_fingerprint(opened.vault.signing_public)
     text = (opened.folder / "policy.toml").read_text()
     assert text.count("\n# ") > 20
 

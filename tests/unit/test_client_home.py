@@ -19,6 +19,8 @@ from client.vault import Vault
 from shared.errors import BadSetting, CatalogueMismatch, MalformedFile
 from tests.unit.client_homes import CATALOGUE, make_catalogue, make_home, make_policy
 
+NOW = 1_800_000_000
+
 
 def test_a_home_opens_as_it_was_made(tmp_path: Path) -> None:
     made = make_home(tmp_path)
@@ -97,7 +99,7 @@ def test_a_crash_in_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["sign.key", "seal.key", "node.key"])
+@pytest.mark.parametrize("name", ["sign.key", "seal-0001.key", "node.key"])
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 def test_a_key_that_others_may_read_is_refused_with_the_mend(tmp_path: Path, name: str, mode: int) -> None:
     vault = Vault.create(tmp_path / "keys")
@@ -106,7 +108,7 @@ def test_a_key_that_others_may_read_is_refused_with_the_mend(tmp_path: Path, nam
         Vault.open(vault.folder)
 
 
-@pytest.mark.parametrize("name", ["sign.key", "seal.key", "node.key"])
+@pytest.mark.parametrize("name", ["sign.key", "seal-0001.key", "node.key"])
 def test_a_damaged_key_is_refused_without_showing_it(tmp_path: Path, name: str) -> None:
     vault = Vault.create(tmp_path / "keys")
     secret = (vault.folder / name).read_bytes()
@@ -119,7 +121,7 @@ def test_a_damaged_key_is_refused_without_showing_it(tmp_path: Path, name: str) 
 
 def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     vault = Vault.create(tmp_path / "keys")
-    (vault.folder / "sign.key").write_bytes((vault.folder / "seal.key").read_bytes())
+    (vault.folder / "sign.key").write_bytes((vault.folder / "seal-0001.key").read_bytes())
     with pytest.raises(BadSetting, match="Ed25519"):
         Vault.open(vault.folder)
 
@@ -132,7 +134,7 @@ def test_keys_are_never_replaced(tmp_path: Path) -> None:
 
 def test_a_vault_shows_no_key_and_cannot_be_pickled_or_copied(tmp_path: Path) -> None:
     made = make_home(tmp_path)
-    secrets = [made.vault.signing_key.private_bytes_raw(), made.vault.sealing_key.private_bytes_raw()]
+    secrets = [made.vault.signing_key.private_bytes_raw(), made.vault.sealing_keys[1].private_bytes_raw()]
     for shown in (repr(made.vault), str(made.vault), repr(made), str(vars(made.vault))):
         assert not any(secret.hex() in shown or repr(secret)[2:-1] in shown for secret in secrets)
     for attempt in (lambda: pickle.dumps(made.vault), lambda: pickle.dumps(made), lambda: copy.deepcopy(made.vault)):
@@ -176,4 +178,4 @@ def test_a_whole_home_put_back_is_noticed_when_the_marks_are_kept_elsewhere(tmp_
     shutil.copytree(tmp_path / "backup", made.folder)
     with pytest.raises(MalformedFile, match="older copy"):
         ClientHome.open(made.folder)
-    assert [finding.check for finding in diagnose(made.folder) if finding.severity == "error"] == ["ledger"]
+    assert [finding.check for finding in diagnose(made.folder, now=NOW) if finding.severity == "error"] == ["ledger"]

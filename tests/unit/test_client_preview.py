@@ -24,7 +24,7 @@ from shared.plan import TrainingPlan, mechanisms, plan_to_json, steps
 from shared.roster import Member, Roster, sign_roster
 from shared.secagg.topology_h import Contribution, HelperAnswer
 from shared.wire import ContributionReply, ContributionRequest, Refusal, UnmaskReply, decode, encode
-from tests.unit.client_homes import cooccurrence, make_home, make_policy, recon
+from tests.unit.client_homes import certified, cooccurrence, make_home, make_policy, recon
 
 
 def test_each_step_of_the_plan_is_one_message_and_a_helper_answers_too(tmp_path: Path) -> None:
@@ -98,11 +98,12 @@ def seated_home(folder: Path) -> tuple[ClientHome, bytes]:
     issuer, south, south_seal = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate(), X25519PrivateKey.generate()
     home = make_home(folder, declared_users=200)
     pins = {
-        "north": PinnedHelper(signing=home.vault.signing_public, sealing=home.vault.sealing_public),
-        "south": PinnedHelper(
-            signing=south.public_key().public_bytes_raw().hex(),
-            sealing=south_seal.public_key().public_bytes_raw().hex(),
-        ),
+        "north": PinnedHelper(signing=home.vault.signing_public),
+        "south": PinnedHelper(signing=south.public_key().public_bytes_raw().hex()),
+    }
+    sealing = {
+        "north": home.vault.certify("north", not_before=0, not_after=2_000),
+        "south": certified("south", south_seal.public_key().public_bytes_raw().hex(), south),
     }
     policy = make_policy(
         helpers=pins, declared_users=200, issuer_public_key=issuer.public_key().public_bytes_raw().hex()
@@ -110,12 +111,13 @@ def seated_home(folder: Path) -> tuple[ClientHome, bytes]:
     write_file(home.folder / POLICY_FILE, render_policy(policy).encode())
     members = tuple(
         Member(
-            name=name, signing_key=pin.signing, sealing_key=pin.sealing, roles=("tenant", "helper"),
+            name=name, signing_key=pin.signing, sealing=sealing[name], roles=("tenant", "helper"),
             not_before=0, not_after=2_000,
         )
         for name, pin in pins.items()
     )  # fmt: skip
-    return ClientHome.open(home.folder), sign_roster(Roster(entries=members, issued_at=0, expires_at=2_000), issuer)
+    roster = Roster(entries=members, epoch=1, issued_at=0, expires_at=2_000)
+    return ClientHome.open(home.folder), sign_roster(roster, issuer)
 
 
 def test_it_charges_nothing_and_never_opens_the_histories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

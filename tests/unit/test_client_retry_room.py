@@ -22,11 +22,12 @@ from server.settings import load_plan
 from shared.plan import TrainingPlan, plan_to_json
 from shared.roster import Member, Roster, sign_roster
 from shared.wire import ContributionReply, ContributionRequest, Message, Refusal, decode, encode
-from tests.unit.client_homes import make_catalogue
+from tests.unit.client_homes import certified, make_catalogue
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "operating.md"
 NOW = int(time.time())
-ISSUER = Ed25519PrivateKey.generate()
+ISSUER, SOUTH = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+SOUTH_SEAL = X25519PrivateKey.generate()
 
 
 @pytest.fixture
@@ -71,10 +72,9 @@ def home(tmp_path: Path, catalogue: Path) -> ClientHome:
     ]
     assert CliRunner().invoke(client_app, arguments, catch_exceptions=False).exit_code == 0
     made = ClientHome.open(folder)
-    south, south_seal = Ed25519PrivateKey.generate().public_key(), X25519PrivateKey.generate().public_key()
     helpers = {
-        "north": PinnedHelper(signing=made.vault.signing_public, sealing=made.vault.sealing_public),
-        "south": PinnedHelper(signing=south.public_bytes_raw().hex(), sealing=south_seal.public_bytes_raw().hex()),
+        "north": PinnedHelper(signing=made.vault.signing_public),
+        "south": PinnedHelper(signing=SOUTH.public_key().public_bytes_raw().hex()),
     }
     policy = replace(made.policy, helpers=helpers, issuer_public_key=ISSUER.public_key().public_bytes_raw().hex())
     (folder / POLICY_FILE).write_text(render_policy(policy), encoding="utf-8")
@@ -82,14 +82,18 @@ def home(tmp_path: Path, catalogue: Path) -> ClientHome:
 
 
 def ask(home: ClientHome, plan: TrainingPlan, step: int, attempt: int) -> Message:
+    sealing = {
+        "north": home.vault.certify("north", not_before=0, not_after=2 * NOW),
+        "south": certified("south", SOUTH_SEAL.public_key().public_bytes_raw().hex(), SOUTH),
+    }
     members = tuple(
         Member(
-            name=name, signing_key=pin.signing, sealing_key=pin.sealing, roles=("tenant", "helper"),
+            name=name, signing_key=pin.signing, sealing=sealing[name], roles=("tenant", "helper"),
             not_before=0, not_after=2 * NOW,
         )
         for name, pin in home.policy.helpers.items()
     )  # fmt: skip
-    roster = sign_roster(Roster(entries=members, issued_at=0, expires_at=2 * NOW), ISSUER)
+    roster = sign_roster(Roster(entries=members, epoch=1, issued_at=0, expires_at=2 * NOW), ISSUER)
     inputs = {"head": np.arange(300, dtype=np.int32)} if step else {}
     request = ContributionRequest(
         plan_json=plan_to_json(plan), step=step, attempt=attempt, roster=roster, inputs=inputs

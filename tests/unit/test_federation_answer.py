@@ -15,6 +15,7 @@ from client.home import POLICY_FILE
 from client.policy_file import render_policy
 from shared.plan import plan_to_json
 from shared.roster import open_roster, sign_roster
+from shared.sealing_certificate import certify_sealing_key
 from shared.secagg.complaint import verify_complaint
 from shared.secagg.context import context
 from shared.secagg.topology_h import cohort_digest, contribute, verify_answer, verify_contribution
@@ -224,6 +225,7 @@ def test_every_answer_is_masked_anew(cast, tmp_path):
 # --- rosters: who is on the list, and until when ---
 
 ISSUER = Ed25519PrivateKey.generate()
+FOREIGN = certify_sealing_key("bert", "5" * 64, not_before=0, not_after=2**40, signing_key=ISSUER)
 
 
 def set_policy(cast, name, **changes):
@@ -268,16 +270,20 @@ def original_issuer(cast):
             "the roster lists another signing key for anna than the one in its home",
         ),
         (
-            {"bert": {"sealing_key": "5" * 64}}, {}, "PolicyViolation",
-            "plan job-1: helpers is bert with keys of the roster, this client's policy allows bert with the "
-            "pinned keys",
+            {"bert": {"signing_key": "5" * 64}}, {}, "PolicyViolation",
+            "plan job-1: helpers is bert with another signing key, this client's policy allows bert with the "
+            "pinned key",
+        ),
+        (
+            {"bert": {"sealing": FOREIGN}}, {}, "BadSignature",
+            "the sealing key listed for bert is not certified by bert's signing key",
         ),
     ],
 )  # fmt: skip
 def test_a_roster_that_does_not_vouch_for_the_parties_now_is_refused_and_costs_nothing(
     cast, members, changes, error, message
 ):
-    sound = sign_roster(roster_with(cast), ISSUER)
+    sound = sign_roster(replace(roster_with(cast), epoch=2), ISSUER)
     refused = ask(cast, "anna", request_of(cast, roster=sign_roster(roster_with(cast, members, **changes), ISSUER)))
     assert refused == Refusal(party="anna", error=error, message=message)
     assert cast.home("anna").ledger.entries() == ()
@@ -304,8 +310,9 @@ def test_a_home_that_knows_no_issuer_or_another_one_refuses_and_pays_nothing(cas
 def headers_under(cast, roster, spoilt=None):
     """Everybody's header in the context of `roster`, signed whether or not it lists them."""
     made = []
+    sealing = {each: bytes.fromhex(cast.home(each).vault.sealing_public) for each in ("anna", "bert")}
     for name in ("anna", "bert", "carl"):
-        pins = {each: bytes.fromhex(pin.sealing) for each, pin in cast.home(name).policy.helpers.items()}
+        pins = dict(sealing)
         if name == spoilt:
             pins["bert"] = pins["anna"][::-1]
         contribution = contribute(
@@ -337,7 +344,7 @@ def test_a_helper_sums_no_contribution_of_a_tenant_whose_key_is_unknown_or_expir
     request = unmask_of(cast, headers_under(cast, roster), roster=sign_roster(roster, ISSUER))
     assert ask(cast, "bert", request) == Refusal(party="bert", error=error, message=message)
     assert cast.home("bert").ledger.entries() == ()
-    sound = roster_with(cast)
+    sound = replace(roster_with(cast), epoch=2)
     request = unmask_of(cast, headers_under(cast, sound), roster=sign_roster(sound, ISSUER))
     assert isinstance(ask(cast, "bert", request), UnmaskReply)
 

@@ -20,6 +20,7 @@ from shared.accounting import PrivacyStatement
 from shared.artifact import Artifact, open_artifact
 from shared.errors import ArtifactRejected, BadSetting, DeploymentError, MalformedFile
 from shared.roster import Member, Roster
+from tests.secagg_cast import certified
 
 DIGEST = "a" * 64
 KEY = Ed25519PrivateKey.generate()
@@ -292,13 +293,13 @@ def test_a_wrong_job_file_is_refused_naming_file_and_setting(tmp_path, old, new,
 def test_limits_on_declared_users_are_read_and_must_name_tenants_of_the_roster(tmp_path):
     settings = load(tmp_path, JOB.replace("collect_seconds = 5", 'max_declared_users = { north = 500, "*" = 200 }'))
     assert settings.max_declared_users == {"north": 500, "*": 200}
-    fields = {"sealing_key": "2" * 64, "not_before": 0, "not_after": 9}
+    fields = {"sealing": certified("north", not_after=9), "not_before": 0, "not_after": 9}
     north = Member(name="north", signing_key="1" * 64, roles=("tenant", "helper"), **fields)
-    require_known_tenants(settings, Roster(entries=(north,), issued_at=0, expires_at=9))
+    require_known_tenants(settings, Roster(entries=(north,), epoch=1, issued_at=0, expires_at=9))
     helper = replace(north, roles=("helper",))
     for entries in ((), (helper,)):
         with pytest.raises(BadSetting, match="max_declared_users names north"):
-            require_known_tenants(settings, Roster(entries=entries, issued_at=0, expires_at=9))
+            require_known_tenants(settings, Roster(entries=entries, epoch=1, issued_at=0, expires_at=9))
 
 
 def test_a_missing_job_file_says_which_setting_names_it(tmp_path):

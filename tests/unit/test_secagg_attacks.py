@@ -221,7 +221,7 @@ def test_a_declared_number_of_users_that_is_none_is_refused(users: int) -> None:
 
 
 def test_a_client_that_is_not_on_the_roster_is_refused() -> None:
-    smaller = Round(roster=Roster(entries=ROSTER.entries[1:], issued_at=0, expires_at=2 * NOW))
+    smaller = Round(roster=Roster(entries=ROSTER.entries[1:], epoch=1, issued_at=0, expires_at=2 * NOW))
     contributions = smaller.contributions()
     with pytest.raises(UnknownKey, match="amber"):
         smaller.answer("north", headers(contributions))
@@ -244,7 +244,7 @@ def test_a_client_or_helper_outside_its_validity_is_refused(validity: tuple[int,
     def with_expired(name: str) -> Round:
         dates = {"not_before": validity[0], "not_after": validity[1]}
         entries = tuple(member(each, **(dates if each == name else {})) for each in TENANTS + HELPERS)
-        return Round(roster=Roster(entries=entries, issued_at=0, expires_at=2 * NOW))
+        return Round(roster=Roster(entries=entries, epoch=1, issued_at=0, expires_at=2 * NOW))
 
     tenant_gone, helper_gone = with_expired("birch"), with_expired("south")
     with pytest.raises(ExpiredKey, match="birch"):

@@ -2,33 +2,18 @@
 
 import json
 import stat
-import time
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from server.cli import server_app
 from shared.accounting import epsilon
 from shared.catalogue import catalogue_from_bytes
-from shared.errors import BadSetting, MalformedFile, UnknownKey, ZhiyinError
+from shared.errors import BadSetting, MalformedFile, ZhiyinError
 from shared.plan import mechanisms, plan_from_json
-from shared.roster import open_roster
 
 RUNNER = CliRunner()
-KEYS = [Ed25519PrivateKey.generate().public_key().public_bytes_raw().hex() for _ in range(4)]
-MEMBERS = f"""
-[[members]]
-name = "north"
-signing_key = "{KEYS[0]}"
-sealing_key = "{KEYS[1]}"
-roles = ["tenant", "helper"]
-
-[[members]]
-name = "south"
-signing_key = "{KEYS[2]}"
-"""
 PLAN = """
 job_id = "autumn"
 noise = "helpers"
@@ -66,32 +51,11 @@ def catalogue_file(folder: Path) -> Path:
 
 
 def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
-    public = run("keygen", tmp_path / "issuer.key")
+    public = run("keygen", tmp_path / "publisher.key")
     assert len(bytes.fromhex(public)) == 32
-    assert stat.S_IMODE((tmp_path / "issuer.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "publisher.key").stat().st_mode) == 0o600
     with pytest.raises(BadSetting, match="exists already"):
-        run("keygen", tmp_path / "issuer.key")
-
-
-def test_a_signed_roster_opens_with_the_issuers_key_alone(tmp_path: Path) -> None:
-    public = bytes.fromhex(run("keygen", tmp_path / "issuer.key"))
-    (tmp_path / "members.toml").write_text(MEMBERS, encoding="utf-8")
-    run("roster", tmp_path / "members.toml", "--key", tmp_path / "issuer.key", "--out", tmp_path / "roster.bin")
-    signed = (tmp_path / "roster.bin").read_bytes()
-    now = int(time.time())
-    opened = open_roster(signed, public.hex(), now)
-    assert opened.member_as("north", "helper", now).sealing_key == KEYS[1]
-    with pytest.raises(UnknownKey):
-        opened.member_as("south", "helper", now)
-    with pytest.raises(ZhiyinError):
-        open_roster(signed, KEYS[3], now)
-
-
-def test_a_bad_list_of_members_names_its_file(tmp_path: Path) -> None:
-    run("keygen", tmp_path / "issuer.key")
-    (tmp_path / "members.toml").write_text("members = 3", encoding="utf-8")
-    with pytest.raises(BadSetting, match=r"members\.toml"):
-        run("roster", tmp_path / "members.toml", "--key", tmp_path / "issuer.key", "--out", tmp_path / "roster.bin")
+        run("keygen", tmp_path / "publisher.key")
 
 
 def test_a_catalogue_is_built_with_features_of_its_text(tmp_path: Path) -> None:
