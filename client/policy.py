@@ -92,7 +92,7 @@ class LocalPolicy:
         metadata=_doc(
             'Who may add the noise: "helpers" (holds if one helper is honest, one more for each that a plan lets be\n'
             'absent), "tenant" (this party adds all of it itself, holds against everybody), "none" (no protection at\n'
-            'all, for tests; needs epsilon = inf).'
+            "all, for tests; needs epsilon = inf)."
         ),
     )
     allowed_recipes: tuple[str, ...] = field(

@@ -1,8 +1,8 @@
 """The accountant: what a list of releases costs, what budget is left, and the statement that goes with a model.
 
 Unit: one user with their whole history. Adjacency: add or remove one user. Exact Gaussian DP wherever it is to be had,
-discrete Gaussians by the theorem of docs/privacy-accounting.md or by RDP, whichever is less. What it does not know, it
-refuses.
+discrete Gaussians by the theorem of docs/privacy-accounting.md or by RDP, whichever is less, Skellam noise by RDP. What
+it does not know, it refuses.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,19 +14,29 @@ from shared.canonical import finite
 from shared.discrete_excess import excess, log_moment_over, log_moment_under, log_moments
 from shared.errors import BadSetting, BudgetExhausted, UnknownMechanism
 from shared.gaussian_dp import boundary, delta_gdp, epsilon_gdp, mu_for
-from shared.mechanism import DiscreteGaussian, Gaussian, Mechanism, PoissonSampledGaussian, from_json, to_json
+from shared.mechanism import (
+    DiscreteGaussian,
+    Gaussian,
+    Mechanism,
+    PoissonSampledGaussian,
+    Skellam,
+    from_json,
+    to_json,
+)
 
 __all__ = [
     "Budget", "PrivacyStatement", "calibrate_mu", "delta_gdp", "epsilon", "epsilon_gdp", "epsilon_rdp", "mu_for",
-    "remaining", "require",
+    "remaining", "require", "skellam_rdp",
 ]  # fmt: skip
 
 SampledEpsilon = Callable[[Sequence[PoissonSampledGaussian], float], float]
 """(Gaussians with their sample rates, 1 for all users; delta) -> an upper bound on their composition's epsilon."""
 
-_KNOWN = {Gaussian.__name__, DiscreteGaussian.__name__, PoissonSampledGaussian.__name__}
+_KNOWN = {Gaussian.__name__, DiscreteGaussian.__name__, PoissonSampledGaussian.__name__, Skellam.__name__}
 # Fixed, so that epsilon never falls when mu rises; a hundredth apart from 1.007 to 160,000.
 _RENYI_ORDERS = tuple(1 + exp(step / 100) for step in range(-500, 1200))
+# The Skellam bound is proved for integers; the first hundreds, then a hundredth apart.
+_INTEGER_ORDERS = tuple(sorted({*range(2, 200), *(int(exp(step / 100)) for step in range(530, 1200))}))
 # Share of delta that pays for each of the two directions of the theorem on discrete noise.
 _FAILURE_SHARE = 1e-4
 # Excess set aside in each direction whenever the releases fit into it. It is a constant, and so is the order at which
@@ -87,7 +97,8 @@ class PrivacyStatement:
 def epsilon(mechanisms: Sequence[Mechanism], delta: float, *, sampled: SampledEpsilon | None = None) -> float:
     """Upper bound on epsilon at `delta` of releasing all of them, adaptively, about the same users.
 
-    Gaussians compose exactly; with discrete ones the bound exceeds the Gaussian value by 1.2e-4 as a rule.
+    Gaussians compose exactly; with discrete ones the bound exceeds the Gaussian value by 1.2e-4 as a rule. With Skellam
+    noise among them everything is accounted by RDP, which costs more.
     sampled: accountant for Poisson-sampled Gaussians. Without it they raise UnknownMechanism, as does any other type.
     """
     if not 0 < delta < 1:
@@ -95,7 +106,8 @@ def epsilon(mechanisms: Sequence[Mechanism], delta: float, *, sampled: SampledEp
     gaussians = [entry for entry in mechanisms if type(entry) is Gaussian]
     discrete = [entry for entry in mechanisms if type(entry) is DiscreteGaussian]
     poisson = [entry for entry in mechanisms if type(entry) is PoissonSampledGaussian]
-    if len(gaussians) + len(discrete) + len(poisson) != len(mechanisms):
+    skellam = [entry for entry in mechanisms if type(entry) is Skellam]
+    if len(gaussians) + len(discrete) + len(poisson) + len(skellam) != len(mechanisms):
         names = sorted({type(entry).__name__ for entry in mechanisms} - _KNOWN)
         raise UnknownMechanism(f"no accountant for {', '.join(names)}; nothing was counted")
     if poisson and sampled is None:
@@ -103,6 +115,10 @@ def epsilon(mechanisms: Sequence[Mechanism], delta: float, *, sampled: SampledEp
     if not mechanisms:
         return 0.0
     mu = _mu([*gaussians, *discrete])
+    if skellam:
+        if poisson:
+            raise UnknownMechanism("no accountant for Skellam noise together with Poisson-sampled Gaussians")
+        return _epsilon_with_skellam(mu, skellam, delta)
 
     def continuous(share_of_delta: float) -> float:
         if not poisson or sampled is None:
@@ -123,12 +139,20 @@ def epsilon_rdp(mu: float, delta: float) -> float:
     """
     if not mu > 0:
         return 0.0
-    rho = mu * mu / 2
+    return max(0.0, min(_from_renyi(order * mu * mu / 2, order, delta) for order in _RENYI_ORDERS))
 
-    def at(order: float) -> float:
-        return order * rho - (log(delta) + log(order)) / (order - 1) + log1p(-1 / order)
 
-    return max(0.0, min(map(at, _RENYI_ORDERS)))
+def skellam_rdp(mechanism: Skellam, order: int) -> float:
+    """Upper bound on the Renyi divergence of an integer order above 1 between neighbours.
+
+    Agarwal, Kairouz, Liu 2021, Corollary 4.1, with the two sensitivities D2 and D1:
+    a D2^2 / (2 mu) + min(((2 a - 1) D2^2 + 6 D1) / (4 mu^2), 3 D1 / (2 mu)), mu the variance: the Gaussian's divergence
+    and an excess that wide noise makes negligible.
+    """
+    if type(order) is not int or order < 2:
+        raise ValueError(f"the order must be an integer from 2, got {order}")
+    squared, l1, mu = mechanism.sensitivity**2, mechanism.l1_sensitivity, float(mechanism.variance)
+    return order * squared / (2 * mu) + min(((2 * order - 1) * squared + 6 * l1) / (4 * mu * mu), 3 * l1 / (2 * mu))
 
 
 def calibrate_mu(epsilon_target: float, delta: float, mechanisms_of: Callable[[float], Sequence[Mechanism]]) -> float:
@@ -172,6 +196,20 @@ def require(
             f"this release would raise epsilon from {before:.6g} to {after:.6g} at delta {budget.delta:g}; "
             f"the budget is {budget.epsilon:g}. Nothing was released; the holder of the data may set a larger budget"
         )
+
+
+def _from_renyi(divergence: float, order: float, delta: float) -> float:
+    # Canonne, Kamath, Steinke 2020, Proposition 12.
+    return divergence - (log(delta) + log(order)) / (order - 1) + log1p(-1 / order)
+
+
+def _epsilon_with_skellam(mu: float, releases: Sequence[Skellam], delta: float) -> float:
+    # Renyi divergences of one order add up; Gaussians, discrete or not, give order mu^2 / 2.
+    def at(order: int) -> float:
+        divergence = order * mu * mu / 2 + fsum(skellam_rdp(release, order) for release in releases)
+        return _from_renyi(divergence, order, delta)
+
+    return max(0.0, min(map(at, _INTEGER_ORDERS)))
 
 
 def _mu(mechanisms: Sequence[Gaussian | DiscreteGaussian]) -> float:

@@ -19,6 +19,7 @@ The tree, with the exit code that the command line gives::
     │   ├── BadSeal                     a sealed secret that does not open with this key in this context
     │   ├── UnknownKey                  a key that is not on the roster or not pinned
     │   ├── ExpiredKey                  a key outside its validity
+    │   ├── WrongShare                  a share, or what shares give, that is not what its owner committed to
     │   ├── WrongContext                a message made for other parameters, another round or another client
     │   ├── AlreadyAnswered             a helper was asked twice about one context
     │   ├── TooFewClients               fewer contributions than the minimum cohort
@@ -94,6 +95,9 @@ class UnknownKey(ProtocolError): ...
 
 
 class ExpiredKey(ProtocolError): ...
+
+
+class WrongShare(ProtocolError): ...
 
 
 class WrongContext(ProtocolError): ...

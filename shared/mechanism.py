@@ -52,11 +52,31 @@ class PoissonSampledGaussian:
             raise ValueError(f"sample_rate must be at most 1, got {self.sample_rate}")
 
 
-Mechanism = Gaussian | DiscreteGaussian | PoissonSampledGaussian
+@dataclass(frozen=True, kw_only=True)
+class Skellam:
+    """Independent symmetric Skellam noise on integers, the sum of many parties' (Agarwal, Kairouz, Liu 2021).
+
+    variance: of the counted noise, in steps squared: what one honest party adds, times the honest parties that are in
+    every sum. sensitivity, l1_sensitivity: L2 and L1 of integer vectors, rounding included, in steps. Of integers, the
+    L1 norm is at most the square of the L2 norm, and at most sqrt(num_coordinates) times it.
+    """
+
+    variance: int
+    sensitivity: float
+    l1_sensitivity: float
+
+    def __post_init__(self) -> None:
+        _positive(variance=self.variance, sensitivity=self.sensitivity, l1_sensitivity=self.l1_sensitivity)
+        if self.l1_sensitivity < self.sensitivity:
+            raise ValueError("l1_sensitivity is never below the L2 sensitivity")
+
+
+Mechanism = Gaussian | DiscreteGaussian | PoissonSampledGaussian | Skellam
 _KINDS: dict[str, type[Mechanism]] = {
     "gaussian": Gaussian,
     "discrete-gaussian": DiscreteGaussian,
     "poisson-sampled-gaussian": PoissonSampledGaussian,
+    "skellam": Skellam,
 }
 
 

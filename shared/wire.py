@@ -1,4 +1,4 @@
-"""The six messages between server and clients, and their one strict encoding.
+"""The messages between server and clients, and their one strict encoding; topology P adds those of `wire_pairwise`.
 
     server -> client   ContributionRequest      client -> server   ContributionReply or Refusal
     server -> helper   UnmaskRequest            helper -> server   UnmaskReply, SealComplaint or Refusal
@@ -7,17 +7,11 @@
 fields mean (signatures, contexts, plans) is for the protocol and the policy to judge.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from shared.errors import BadSetting, MalformedMessage, ZhiyinError
+from shared.errors import MalformedMessage, ZhiyinError
 from shared.frame import Frame, pack_frame, unpack_frame
-from shared.roster import check_name
 from shared.secagg.complaint import Complaint
 from shared.secagg.context import digest_fields
 from shared.secagg.mask_sharing import MAX_SEALS
@@ -30,20 +24,14 @@ from shared.secagg.topology_h import (
     HelperAnswer,
     Seal,
 )
+from shared.wire_fields import Fields as _Fields
+from shared.wire_fields import FromFields, Inputs, ToFrame, array_bytes, inputs_from, inputs_to
+from shared.wire_pairwise import PAIRWISE_CODECS, PairwiseMessage
 
 MAX_CLIENTS = 4_000
 MAX_SLOT_CHARACTERS = 200
 MAX_REFUSAL_CHARACTERS = 1_000
-Inputs = Mapping[str, NDArray[Any]]
-
-_INPUT_TYPES: dict[str, np.dtype[Any]] = {
-    "int32": np.dtype("<i4"),
-    "int64": np.dtype("<i8"),
-    "float32": np.dtype("<f4"),
-    "float64": np.dtype("<f8"),
-}
 _INPUTS = b"zhiyin/inputs/1"
-_LARGEST_INTEGER = 2**53
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +103,9 @@ class SealComplaint:
     complaint: Complaint
 
 
-Message = ContributionRequest | ContributionReply | UnmaskRequest | UnmaskReply | Refusal | SealComplaint
+Message = (
+    ContributionRequest | ContributionReply | UnmaskRequest | UnmaskReply | Refusal | SealComplaint | PairwiseMessage
+)
 
 
 def encode(message: Message) -> bytes:
@@ -144,7 +134,7 @@ def inputs_digest(inputs: Inputs) -> bytes:
     """32 bytes over names, types, shapes and values, whatever the order of the mapping; raises MalformedMessage."""
     fields: list[bytes] = []
     for name, array in sorted(inputs.items()):
-        kind, data = _array_bytes(name, array)
+        kind, data = array_bytes(name, array)
         fields += [
             name.encode(),
             kind.encode(),
@@ -152,64 +142,6 @@ def inputs_digest(inputs: Inputs) -> bytes:
             data,
         ]
     return digest_fields(_INPUTS, *fields)
-
-
-class _Fields:
-    """A frame's fields, each taken once and checked; whatever is left over is an error."""
-
-    def __init__(self, header: Mapping[str, Any], sections: Mapping[str, bytes]) -> None:
-        self._header = dict(header)
-        self._sections = dict(sections)
-
-    def take(self, name: str) -> Any:
-        if name not in self._header:
-            raise MalformedMessage(f"field {name!r} is missing")
-        return self._header.pop(name)
-
-    def section(self, name: str) -> bytes:
-        if name not in self._sections:
-            raise MalformedMessage(f"section {name!r} is missing")
-        return self._sections.pop(name)
-
-    def end(self) -> None:
-        for name in (*self._header, *self._sections):
-            raise MalformedMessage(f"{name[:80]!r} does not belong to this message")
-
-    def integer(self, name: str, least: int = 0) -> int:
-        value = self.take(name)
-        if type(value) is not int or not least <= value < _LARGEST_INTEGER:
-            raise MalformedMessage(f"{name} must be a whole number from {least}")
-        return value
-
-    def party(self, name: str) -> str:
-        try:
-            return check_name(self.take(name))
-        except BadSetting as error:
-            raise MalformedMessage(f"{name}: {error}") from error
-
-    def text(self, name: str, most: int) -> str:
-        value = self.take(name)
-        if not isinstance(value, str) or len(value) > most:
-            raise MalformedMessage(f"{name} must be text of at most {most} characters")
-        return value
-
-    def digits(self, name: str, size: int) -> bytes:
-        value = self.take(name)
-        if not isinstance(value, str) or len(value) != 2 * size or value.strip("0123456789abcdef"):
-            raise MalformedMessage(f"{name} must be {size} bytes in hex")
-        return bytes.fromhex(value)
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        value = self.take(name)
-        if not isinstance(value, dict):
-            raise MalformedMessage(f"{name} must be an object")
-        return value
-
-    def objects(self, name: str, most: int) -> list["_Fields"]:
-        value = self.take(name)
-        if not isinstance(value, list) or len(value) > most or not all(isinstance(each, dict) for each in value):
-            raise MalformedMessage(f"{name} must be a list of at most {most} objects")
-        return [_Fields(each, {}) for each in value]
 
 
 def _seals_to_json(seals: tuple[Seal, ...]) -> list[dict[str, str]]:
@@ -235,27 +167,18 @@ def _slots(fields: _Fields) -> tuple[str, ...]:
 
 
 def _request_to_frame(message: ContributionRequest) -> tuple[dict[str, Any], dict[str, bytes]]:
-    described: dict[str, Any] = {}
-    sections = {"roster": message.roster}
-    for name, array in message.inputs.items():
-        kind, sections[f"input.{name}"] = _array_bytes(name, array)
-        described[name] = {"type": kind, "shape": list(array.shape)}
+    described, sections = inputs_to(message.inputs)
     header = {"plan": message.plan_json, "step": message.step, "attempt": message.attempt, "inputs": described}
-    return header, sections
+    return header, {"roster": message.roster, **sections}
 
 
 def _request(fields: _Fields) -> ContributionRequest:
-    inputs = {}
-    for name, description in fields.mapping("inputs").items():
-        if not isinstance(description, dict):
-            raise MalformedMessage("inputs must describe each array by an object")
-        inputs[name] = _array(_Fields(description, {}), fields.section(f"input.{name}"))
     return ContributionRequest(
         plan_json=fields.mapping("plan"),
         step=fields.integer("step"),
         attempt=fields.integer("attempt"),
         roster=fields.section("roster"),
-        inputs=inputs,
+        inputs=inputs_from(fields),
     )
 
 
@@ -389,34 +312,12 @@ def _complaint(fields: _Fields) -> SealComplaint:
     )
 
 
-def _array_bytes(name: str, array: NDArray[Any]) -> tuple[str, bytes]:
-    if array.dtype.name not in _INPUT_TYPES:
-        raise MalformedMessage(f"input {name!r} has type {array.dtype}; the types sent are {', '.join(_INPUT_TYPES)}")
-    return array.dtype.name, np.ascontiguousarray(array, dtype=_INPUT_TYPES[array.dtype.name]).tobytes()
-
-
-def _array(fields: _Fields, data: bytes) -> NDArray[Any]:
-    kind, shape = fields.text("type", 16), fields.take("shape")
-    fields.end()
-    if kind not in _INPUT_TYPES or not isinstance(shape, list) or not 1 <= len(shape) <= 2:
-        raise MalformedMessage("an input must be a vector or a matrix of a type that is sent")
-    if not all(type(size) is int and 0 <= size <= len(data) for size in shape):
-        raise MalformedMessage("an input's shape does not fit its bytes")
-    if prod(shape) * _INPUT_TYPES[kind].itemsize != len(data):
-        raise MalformedMessage("an input's shape does not fit its bytes")
-    array: NDArray[Any] = np.frombuffer(data, dtype=_INPUT_TYPES[kind]).reshape(shape)
-    if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
-        raise MalformedMessage("an input holds a value that is not finite")
-    return array
-
-
-_ToFrame = Callable[[Any], tuple[dict[str, Any], dict[str, bytes]]]
-_FromFields = Callable[[_Fields], Message]
-_CODECS: dict[int, tuple[type[Any], _ToFrame, _FromFields]] = {
+_CODECS: dict[int, tuple[type[Any], ToFrame, FromFields]] = {
     1: (ContributionRequest, _request_to_frame, _request),
     2: (ContributionReply, _contribution_to_frame, _contribution),
     3: (UnmaskRequest, _unmask_to_frame, _unmask),
     4: (UnmaskReply, _answer_to_frame, _answer),
     5: (Refusal, _refusal_to_frame, _refusal),
     6: (SealComplaint, _complaint_to_frame, _complaint),
+    **PAIRWISE_CODECS,
 }

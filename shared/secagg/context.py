@@ -9,6 +9,7 @@ from shared.errors import WrongContext
 
 CONTEXT_BYTES = 32
 _LABEL = b"zhiyin/context/1"
+_PAIRWISE = b"zhiyin/context-pairwise/1"
 
 
 def context(
@@ -35,6 +36,20 @@ def context(
     if any(len(digest) != 32 for digest in digests):
         raise WrongContext("the digests in a context have 32 bytes")
     return digest_fields(_LABEL, digests[0], job_id.encode(), *numbers, digests[1], digests[2])
+
+
+def pairwise_context(base: bytes, *, num_parties: int, degree: int, threshold: int, min_active: int) -> bytes:
+    """The context of a round of topology P: `base` (from `context`) and the numbers that its safety rests on.
+
+    The label keeps it apart from every context of topology H. Raises WrongContext for numbers that are none.
+    """
+    if len(base) != CONTEXT_BYTES:
+        raise WrongContext(f"a context has {CONTEXT_BYTES} bytes, got {len(base)}")
+    try:
+        numbers = tuple(number.to_bytes(8, "big") for number in (num_parties, degree, threshold, min_active))
+    except OverflowError as error:
+        raise WrongContext(f"a context cannot be made of these fields: {error}") from error
+    return digest_fields(_PAIRWISE, base, *numbers)
 
 
 def digest_fields(*fields: bytes) -> bytes:

@@ -63,8 +63,8 @@ def sample_from(noise_std: int, size: int, words: Words) -> NDArray[np.int64]:
 
 def _propose(sigma: int, count: int, words: Words) -> NDArray[np.int64]:
     # The accepted ones of `count` proposals, in order.
-    remainder = _uniform_below(sigma, count, words)
-    multiple = _geometric(words(count), words)
+    remainder = uniform_below(sigma, count, words)
+    multiple = geometric(words(count), words)
     accepted = _accept(sigma, remainder, multiple, words(count), words)
     magnitude = (remainder + sigma * multiple)[accepted]
     negative = (words(len(magnitude)) >> np.uint64(63)).astype(bool)
@@ -73,7 +73,8 @@ def _propose(sigma: int, count: int, words: Words) -> NDArray[np.int64]:
     return kept
 
 
-def _uniform_below(bound: int, count: int, words: Words) -> NDArray[np.int64]:
+def uniform_below(bound: int, count: int, words: Words) -> NDArray[np.int64]:
+    """`count` independent uniform integers from 0 to bound - 1, exactly; int64."""
     # Words from the last, incomplete run of `bound` values are drawn again, or small remainders would be favoured.
     drawn = words(count).copy()
     largest = 2**64 - 1 - 2**64 % bound
@@ -85,7 +86,8 @@ def _uniform_below(bound: int, count: int, words: Words) -> NDArray[np.int64]:
         drawn[outside] = words(int(outside.sum()))
 
 
-def _geometric(drawn: NDArray[np.uint64], words: Words) -> NDArray[np.int64]:
+def geometric(drawn: NDArray[np.uint64], words: Words) -> NDArray[np.int64]:
+    """V with P(V >= v) = e^-v, exactly, one for each uniform word drawn; int64. words: for what these leave open."""
     # V = floor(-ln R) for R uniform in [0, 1): P(V >= v) = P(R <= e^-v) = e^-v.
     prefix = drawn >> np.uint64(64 - _PREFIX_BITS)
     low = prefix.astype(np.float64) * _UNIT

@@ -1,4 +1,7 @@
-"""Is a uniform real below exp(-p/q)? Decided exactly, in integers, from as many bits of the real as it takes."""
+"""Is a uniform real below exp(-p/q), or another number that can be enclosed? Decided exactly, by integers.
+
+From as many bits of the real as it takes.
+"""
 
 from collections.abc import Callable
 
@@ -25,8 +28,15 @@ class UniformReal:
         """
         if numerator == 0:
             return True
+        return self.is_below(lambda bits: enclose_exp(numerator, denominator, bits))
+
+    def is_below(self, enclose: Callable[[int], tuple[int, int]]) -> bool:
+        """Whether the real is below a number of which `enclose(bits)` gives integers low <= 2^bits number <= high.
+
+        Ends with probability one if the enclosures stay a few units wide.
+        """
         while True:
-            low, high = enclose_exp(numerator, denominator, self._bits)
+            low, high = enclose(self._bits)
             # The real lies in [prefix, prefix + 1) / 2^bits.
             if self._prefix + 1 <= low:
                 return True

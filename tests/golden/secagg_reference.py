@@ -302,6 +302,168 @@ PUBLISHED = {
 }
 
 
+# --- topology P ---
+
+TRIO = ("amber", "birch", "cedar")
+NUMBERS = {"num_parties": 3, "degree": 2, "threshold": 2, "min_active": 2}
+FIELD = 2**256 + 297
+
+
+def shamir() -> dict[str, Any]:
+    """Shares from coefficients written out, and the secret back from them by Lagrange in fractions of the field."""
+    secret, coefficients, points = bytes(range(32)), [5, FIELD - 1, 2**255], [1, 2, 7, 100]
+    constant = int.from_bytes(secret, "big")
+    values = [(constant + sum(a * x**power for power, a in enumerate(coefficients, 1))) % FIELD for x in points]
+    shares = [value.to_bytes(33, "big").hex() for value in values]
+    wrong = [(values[0] + 1) % FIELD, *values[1:]]
+    recovered = 0
+    for x, y in zip(points, wrong, strict=True):
+        above = below = 1
+        for other in points:
+            if other != x:
+                above, below = above * -other, below * (x - other)
+        recovered += y * above * pow(below, FIELD - 2, FIELD)
+    return {
+        "secret": secret.hex(),
+        # As they are drawn: the highest power first.
+        "random": b"".join(a.to_bytes(33, "big") for a in reversed(coefficients)).hex(),
+        "points": points,
+        "shares": shares,
+        "bad": [
+            {"why": "the modulus itself", "share": FIELD.to_bytes(33, "big").hex(), "error": "WrongShare"},
+            {"why": "a byte short", "share": shares[0][2:], "error": "WrongShare"},
+            {"why": "a byte long", "share": "00" + shares[0], "error": "WrongShare"},
+        ],
+        "another": {"share": wrong[0].to_bytes(33, "big").hex(), "opens_to": f"{recovered % FIELD:064x}"},
+    }
+
+
+def graph() -> dict[str, Any]:
+    root, members = sha256(b"a root"), [f"party-{index}" for index in range(9)]
+    order = sorted(members, key=lambda name: sha256(joined(b"zhiyin/pairwise-order/1", root, name.encode())))
+    around = {name: sorted(order[(place + step) % 9] for step in (-2, -1, 1, 2)) for place, name in enumerate(order)}
+    return {"root": root.hex(), "members": members, "degree": 4, "order": order, "neighbours": around}
+
+
+def pairwise_ctx(base: bytes) -> bytes:
+    return sha256(joined(b"zhiyin/context-pairwise/1", base, *(struct.pack(">Q", NUMBERS[n]) for n in NUMBERS)))
+
+
+def exchanged(own: bytes, peer: bytes) -> bytes:
+    public = X25519PrivateKey.from_private_bytes(peer).public_key()
+    return X25519PrivateKey.from_private_bytes(own).exchange(public)
+
+
+def public(secret: bytes) -> bytes:
+    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def signed_by(client: str, *fields: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(private("sign", client)).sign(joined(*fields))
+
+
+def keys_of(client: str, ctx: bytes) -> dict[str, Any]:
+    mask_key, seal_key = public(private("pair mask", client)), public(private("pair seal", client))
+    commitment = sha256(joined(b"zhiyin/pairwise-self/1", ctx, client.encode(), private("pair self", client)))
+    fields = (ctx, client.encode(), struct.pack(">Q", 40), mask_key, seal_key, commitment)
+    return {"message": joined(b"zhiyin/pairwise-bundle/1", *fields),
+            "signature": signed_by(client, b"zhiyin/pairwise-bundle/1", *fields)}  # fmt: skip
+
+
+def keystream(key: bytes, size: int) -> bytes:
+    return Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor().update(bytes(size))
+
+
+def line(secret: bytes, seed: bytes, ctx: bytes, root: bytes, kind: str) -> tuple[int, int]:
+    """The polynomial of degree 1 that shares a secret: its constant, and the slope drawn from the dealing seed."""
+    raw = keystream(hkdf(seed, ctx, joined(b"zhiyin/pairwise-deal/1", root, kind.encode())), 33 * 64)
+    for start in range(0, len(raw), 33):
+        slope = int.from_bytes(raw[start : start + 33], "big") % 2**257
+        if slope < FIELD:
+            return int.from_bytes(secret, "big"), slope
+    raise AssertionError
+
+
+def dealt(client: str, ctx: bytes, root: bytes) -> list[dict[str, Any]]:
+    seed = private("pair deal", client)
+    lines = {kind: line(private(f"pair {what}", client), seed, ctx, root, kind)
+             for kind, what in (("self", "self"), ("key", "mask"))}  # fmt: skip
+    found = []
+    for place, peer in enumerate(TRIO, 1):
+        if peer == client:
+            continue
+        shares = {kind: ((constant + slope * place) % FIELD).to_bytes(33, "big")
+                  for kind, (constant, slope) in lines.items()}  # fmt: skip
+        ends = (client.encode(), peer.encode())
+        way = joined(b"zhiyin/pairwise-seal/1", ctx, root, *ends)
+        key = hkdf(exchanged(private("pair seal", client), private("pair seal", peer)), ctx, way)
+        digests = {kind: sha256(joined(b"zhiyin/pairwise-share/1", kind.encode(), ctx, root, *ends, share))
+                   for kind, share in shares.items()}  # fmt: skip
+        found.append({
+            "receiver": peer,
+            "sealed": ChaCha20Poly1305(key).encrypt(bytes(12), shares["self"] + shares["key"], way),
+            "self_digest": digests["self"],
+            "key_digest": digests["key"],
+            "self_share": shares["self"],
+            "key_share": shares["key"],
+        })  # fmt: skip
+    return found
+
+
+def masked_vector(client: str, ctx: bytes, values: list[int]) -> bytes:
+    own = keystream(hkdf(private("pair self", client), ctx, b"zhiyin/mask/1"), 4 * len(values))
+    total = [value + int.from_bytes(own[4 * i : 4 * i + 4], "little") for i, value in enumerate(values)]
+    for peer in TRIO:
+        if peer == client:
+            continue
+        low, high = sorted((client.encode(), peer.encode()))
+        secret = exchanged(private("pair mask", client), private("pair mask", peer))
+        raw = keystream(hkdf(secret, ctx, joined(b"zhiyin/pairwise-mask/1", low, high)), 4 * len(values))
+        sign = 1 if peer < client else -1
+        total = [each + sign * int.from_bytes(raw[4 * i : 4 * i + 4], "little") for i, each in enumerate(total)]
+    return packed(total, 24)
+
+
+def pairwise() -> dict[str, Any]:
+    """A round of three, all active: what each says, from fixed secrets."""
+    base = context(FIELDS)
+    ctx = pairwise_ctx(base)
+    keys = {client: keys_of(client, ctx) for client in TRIO}
+    root = sha256(joined(b"zhiyin/pairwise-root/1", *(part for client in TRIO
+                         for part in (keys[client]["message"], keys[client]["signature"]))))  # fmt: skip
+    active = sha256(joined(b"zhiyin/pairwise-set/1", *(client.encode() for client in TRIO)))
+    all_dealt = {client: dealt(client, ctx, root) for client in TRIO}
+    parties = []
+    for index, client in enumerate(TRIO):
+        name, values = client.encode(), [index, -index, 8_388_607 // 3, -5, 70]
+        vector = masked_vector(client, ctx, values)
+        parts = [each[key] if isinstance(each[key], bytes) else each[key].encode() for each in all_dealt[client]
+                 for key in ("receiver", "sealed", "self_digest", "key_digest")]  # fmt: skip
+        shares = {peer: next((each["self_share"] for each in all_dealt[peer] if each["receiver"] == client), b"")
+                  for peer in TRIO}  # fmt: skip
+        held = joined(*(part for peer in TRIO if peer != client for part in (peer.encode(), shares[peer])))
+        parties.append({
+            "client": client,
+            "random": b"".join(private(f"pair {what}", client) for what in ("mask", "seal", "self", "deal")).hex(),
+            "values": values,
+            "bundle_signature": keys[client]["signature"].hex(),
+            "sealed": [each["sealed"].hex() for each in all_dealt[client]],
+            "dealing_signature": signed_by(client, b"zhiyin/pairwise-dealing/1", ctx, root, name, *parts).hex(),
+            "masked": vector.hex(),
+            "vector_signature": signed_by(client, b"zhiyin/pairwise-vector/1", ctx, root, name, sha256(vector)).hex(),
+            "active_signature": signed_by(client, b"zhiyin/pairwise-active/1", ctx, root, name, active).hex(),
+            "unmasking_signature": signed_by(
+                client, b"zhiyin/pairwise-unmasking/1", ctx, root, name, active, held, b"").hex(),
+        })  # fmt: skip
+    return {
+        "numbers": NUMBERS,
+        "ctx": ctx.hex(),
+        "root": root.hex(),
+        "parties": parties,
+        "sum": [sum(column) for column in zip(*(party["values"] for party in parties), strict=True)],
+    }
+
+
 def vectors() -> dict[str, Any]:
     ctx = context(FIELDS)
     rounds = {sharing: aggregation(sharing, ctx) for sharing in SHARINGS}
@@ -318,6 +480,9 @@ def vectors() -> dict[str, Any]:
         "complaint": complaint("south", "birch", ctx),
         "roster": roster(),
         "bad_frames": bad_frames(bytes.fromhex(rounds["two helpers"]["contributions"][0]["frame"])),
+        "shamir": shamir(),
+        "graph": graph(),
+        "pairwise": pairwise(),
     }
 
 

@@ -179,26 +179,26 @@ def test_an_undecided_multiple_is_decided_by_the_next_bits(value: int) -> None:
     border = exp_of_minus(value, 1, 117) - (known << 64)
     for next_word, expected in ((border - 1, value), (border + 1, value - 1)):
         drawn = np.array([known << 11], dtype=np.uint64)
-        assert discrete_gaussian._geometric(drawn, scripted([next_word]))[0] == expected
+        assert discrete_gaussian.geometric(drawn, scripted([next_word]))[0] == expected
 
 
 def test_the_smallest_and_the_largest_words_are_decided_too() -> None:
     drawn = np.array([0, 2**64 - 1], dtype=np.uint64)
-    far = int(discrete_gaussian._geometric(drawn[:1], scripted([0, 1 << 20]))[0])
+    far = int(discrete_gaussian.geometric(drawn[:1], scripted([0, 1 << 20]))[0])
     assert exp_of_minus(far, 1, 181) >= 1 << 20 > exp_of_minus(far + 1, 1, 181)
-    assert discrete_gaussian._geometric(drawn[1:], scripted([]))[0] == 0
+    assert discrete_gaussian.geometric(drawn[1:], scripted([]))[0] == 0
 
 
 @pytest.mark.parametrize("sigma", [3, 5, 100_000, 2**48 - 1])
 def test_words_of_the_last_incomplete_run_are_drawn_again(sigma: int) -> None:
     biased = 2**64 - 1
     assert biased >= 2**64 // sigma * sigma
-    drawn = discrete_gaussian._uniform_below(sigma, 3, scripted([sigma + 1, biased, 2**64 // sigma * sigma - 1, 7]))
+    drawn = discrete_gaussian.uniform_below(sigma, 3, scripted([sigma + 1, biased, 2**64 // sigma * sigma - 1, 7]))
     assert drawn.tolist() == [1, 7 % sigma, sigma - 1]
 
 
 def test_a_power_of_two_wastes_no_word() -> None:
-    assert discrete_gaussian._uniform_below(4, 2, scripted([2**64 - 1, 2**64 - 4])).tolist() == [3, 0]
+    assert discrete_gaussian.uniform_below(4, 2, scripted([2**64 - 1, 2**64 - 4])).tolist() == [3, 0]
 
 
 @pytest.mark.parametrize("bits", [1, 53, 117, 500])
