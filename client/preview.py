@@ -5,6 +5,7 @@ Sizes are those of real frames: each message is built as for the wire, from zero
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import sqrt
 from os import urandom
 from typing import Any, get_args
 
@@ -183,7 +184,7 @@ def _message(
         kind=step.kind,
         num_coordinates=step.num_coordinates,
         clip=step.clip,
-        noise_std=None if step.mechanism is None else step.mechanism.noise_std / step.scale,
+        noise_std=None if step.mechanism is None else sqrt(step.noise_variance) / step.scale,
         fields=tuple(
             SentField(
                 name=entry.name,

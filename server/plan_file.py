@@ -31,7 +31,7 @@ def plan_from_file(path: Path, catalogue: Path) -> TrainingPlan:
         known = {each.name: each.type for each in fields(TrainingPlan) if each.name not in (*_NOT_SET, "recipe")}
         optional = {each.name for each in fields(TrainingPlan) if each.default is not MISSING}
         settings = _checked(settings, known, "", "a plan", optional)
-        worked_out = {"catalogue_digest": snapshot.digest, "num_items": snapshot.num_items, **pairwise}
+        worked_out: dict[str, Any] = {"catalogue_digest": snapshot.digest, "num_items": snapshot.num_items, **pairwise}
         return make_plan(recipe=recipe, **worked_out, **settings)
     except (BadSetting, CapacityExceeded, ValueError) as error:
         raise BadSetting(f"{path}: {str(error).removeprefix('plan: ')}") from error

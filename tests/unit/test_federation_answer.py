@@ -310,7 +310,7 @@ def headers_under(cast, roster, spoilt=None):
             pins["bert"] = pins["anna"][::-1]
         contribution = contribute(
             ctx=context_of(cast, roster), client=name, declared_users=20,
-            values=np.zeros(NUM_ITEMS, dtype=np.int64), bits=64, helpers=pins,
+            values=np.zeros(NUM_ITEMS, dtype=np.int64), bits=64, sharing=cast.plan.sharing, helper_keys=pins,
             signing_key=cast.home(name).vault.signing_key, random_bytes=os.urandom,
         )  # fmt: skip
         made.append(contribution.header())
