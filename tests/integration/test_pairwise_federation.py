@@ -1,6 +1,7 @@
 """Whole jobs without helpers in this process: the unmodified ServerApp and ClientApps, five tenants or three."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from shared.errors import DeploymentError
 from shared.mechanism import Skellam
 from shared.plan import steps
 from shared.recipes.cooccurrence import popularity_vectors
+from shared.secagg.pairwise_messages import signed
 from shared.wire import Refusal, decode, encode
 from shared.wire_pairwise import MaskReply, OpenReply, SignReply
 from tests.federation_cast import COOCCURRENCE, RECON, Cast, history_of, make_cast
@@ -187,8 +189,6 @@ def changes_reply(kind: type[Any], change: Callable[[Any], Any]) -> Any:
 
 
 def test_a_tenant_that_changes_its_vector_on_the_way_leaves(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     def spoil(reply: MaskReply) -> MaskReply:
         return MaskReply(vector=replace(reply.vector, masked=bytes(len(reply.vector.masked))))
 
@@ -199,10 +199,6 @@ def test_a_tenant_that_changes_its_vector_on_the_way_leaves(tmp_path: Path) -> N
 
 
 def test_a_tenant_that_gives_false_shares_is_named_and_changes_nothing(tmp_path: Path, plain: Any) -> None:
-    from dataclasses import replace
-
-    from shared.secagg.pairwise_messages import signed
-
     cast = fives(tmp_path)
 
     def lie(reply: OpenReply) -> OpenReply:
