@@ -16,6 +16,7 @@ from client.answer import answer
 from client.home import POLICY_FILE, ClientHome
 from client.pairwise_vault import FILE, KEEP_SECONDS, MAX_OPEN, PairwiseVault
 from client.policy_file import render_policy
+from client.preview import default_plan, preview
 from shared.errors import IllegalTransition, MalformedFile
 from shared.plan import TrainingPlan, plan_to_json, steps
 from shared.roster import Roster, open_roster
@@ -533,3 +534,24 @@ def test_two_processes_that_answer_at_once_say_one_thing(server: Server) -> None
     vault.advance(first, now=NOW, random_bytes=os.urandom)
     with pytest.raises(IllegalTransition):
         vault.advance(second, now=NOW, random_bytes=os.urandom)
+
+
+def test_the_preview_shows_every_message_with_the_size_that_it_has(server: Server) -> None:
+    server.run(*ALL)
+    seen = preview(server.cast.home("anna"), server.plan)
+    assert seen.accepted
+    first = [message for message in seen.messages if message.step == 0]
+    assert [message.type for message in first] == [
+        "keys", "dealt shares", "masked vector", "signature", "shares of others",
+    ]  # fmt: skip
+    for message, phase in zip(first, ALL, strict=True):
+        # The names of the others are blanks of 12 characters there, and have 4 here.
+        shorter = 4 * 8 if phase in ("deal", "open") else 0
+        assert 0 <= message.size_bytes - len(encode(server.said[phase]["anna"])) - shorter <= 8
+        assert all(sent.meaning for sent in message.fields)
+
+
+def test_a_policy_of_pairs_alone_previews_a_round_that_bears_its_shares(server: Server) -> None:
+    seen = default_plan(server.cast.home("anna"))
+    assert (seen.topology, seen.noise, seen.num_parties, seen.min_tenants) == ("pairwise", "shared", 5, 4)
+    assert preview(server.cast.home("anna"), seen).accepted
