@@ -3,6 +3,7 @@
 policy.toml     what this client insists on            ledger.db, ledger.marks   what was ever released
 store.db        histories; never sent                  keys/                     signing, sealing and node key
 catalogue.bin   the public snapshot in use             models/                   verified artifacts
+pairwise.db     open rounds without helpers, encrypted; made when the first is begun
 """
 
 import os
