@@ -13,7 +13,7 @@ from server.durable_files import make_folder, sole_user
 from server.exchange import Exchange
 from server.job import Job
 from server.learning import Learned
-from server.pace import shorten_object_waits
+from server.pace import bound_object_waits, shorten_object_waits
 from server.progress import Progress
 from server.publishing import publish
 from server.releases import ReleaseLedger
@@ -55,7 +55,9 @@ def main(grid: Grid, context: Context) -> None:
     path = context.run_config.get("job")
     if not isinstance(path, str) or not path:
         raise BadSetting("the run names no job; give it one: flwr run … --run-config 'job=\"/path/to/job.toml\"'")
-    run_job(load_settings(Path(path)), Exchange(grid))
+    settings = load_settings(Path(path))
+    bound_object_waits(max(settings.collect_seconds, settings.helpers_seconds))
+    run_job(settings, Exchange(grid))
 
 
 def run_job(settings: JobSettings, exchange: Exchange) -> dict[str, int]:

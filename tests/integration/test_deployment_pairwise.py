@@ -47,8 +47,9 @@ def test_a_node_killed_in_the_middle_costs_an_attempt_and_the_model_is_that_of_o
     job = scene.start(cast)
     carl = scene.federation.nodes["carl"]
 
-    # It has sent its keys and taken the next question: with three parties, nobody can do without it.
-    wait_for(lambda: carl.log_text().count("ROUND step-0-attempt-0]") > 1, job)
+    # A line for each question taken and each reply sent: it has given its keys and taken the next question. With three
+    # parties, nobody can do without it.
+    wait_for(lambda: carl.log_text().count("ROUND step-0-attempt-0]") > 2, job)
     scene.federation.kill_node("carl")
     scene.federation.start_nodes(["carl"])
     end = job.wait(timeout_seconds=JOB_SECONDS)
