@@ -29,7 +29,7 @@ check: .venv
 # One thread of linear algebra for each process: several would spin for the same cores.
 test: export OMP_NUM_THREADS ?= 1
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: .venv
 	$(BIN)/python -m benchmarks.secagg_masks

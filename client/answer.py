@@ -5,7 +5,7 @@ serves as what it is asked for, the plan under the local policy, the helpers' se
 the context recomputed from what was checked, the charge to the ledger, durable, and only then the sum of the local
 users, rounded with draws for this release alone, this party's own noise if the plan leaves it to tenants, and the
 masked and signed contribution. As a helper: everything checked again, and each mask slot of a context answered once in
-a lifetime.
+a lifetime. In a round without helpers the same checks stand before the steps of `client.pairwise`.
 
 A refusal is a message too, without noise: it must not tell anything about a history. So it repeats only the words of
 errors that arise from the server's request, the policy and the ledger; the rest is told to the local log alone.
@@ -14,12 +14,15 @@ errors that arise from the server's request, the policy and the ledger; the rest
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isqrt
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
+from client import pairwise
 from client.contribution import check_inputs
 from client.device import device_values
 from client.home import ClientHome
@@ -44,7 +47,7 @@ from shared.errors import (
 from shared.interactions import Interactions
 from shared.plan import MAX_TENANTS, Step, TrainingPlan, plan_from_json, steps
 from shared.roster import Role, Roster, open_roster
-from shared.secagg import discrete_gaussian
+from shared.secagg import discrete_gaussian, skellam
 from shared.secagg.complaint import complain
 from shared.secagg.context import context, join_fields
 from shared.secagg.topology_h import ContributionHeader, check_cohort, contribute, helper_answer, slot_contexts
@@ -59,6 +62,7 @@ from shared.wire import (
     encode,
     inputs_digest,
 )
+from shared.wire_pairwise import KeysRequest
 
 LOG = logging.getLogger("zhiyin.client")
 RandomBytes = Callable[[int], bytes]
@@ -94,6 +98,9 @@ def answer(home: ClientHome, frame: bytes, *, now: int, random_bytes: RandomByte
             return encode(_contribute(home, request, now=now, random_bytes=random_bytes))
         if isinstance(request, UnmaskRequest):
             return encode(_help(home, request, now=now, random_bytes=random_bytes))
+        if isinstance(request, pairwise.REQUESTS):
+            gate = _gate(home, now=now, random_bytes=random_bytes)
+            return encode(pairwise.respond(home, request, gate, now=now, random_bytes=random_bytes))
         raise MalformedMessage(f"a client is not asked with a {type(request).__name__}")
     except Exception as error:
         return refusal(home.name, error)
@@ -122,26 +129,14 @@ def _contribute(
 ) -> ContributionReply:
     inputs = dict(request.inputs)
     checked = _check(home, request, "tenant", inputs_digest(inputs), now)
-    plan, step, policy = checked.plan, checked.step, home.policy
+    plan, step = checked.plan, checked.step
     check_inputs(plan, step, inputs)
-    _require_unspent(home, checked)
-    # Before a history is looked at: what fails over one can be seen from outside, so every such look is paid for.
-    home.ledger.charge(
-        job_id=plan.job_id,
-        step=step.index,
-        attempt=request.attempt,
-        context=checked.ctx,
-        mechanism=step.mechanism,
-        budget=policy.budget,
-        job_budget=policy.job_budget,
-    )
-    values = _values(home, plan, step, inputs, _rounding_seed(home, plan, step, random_bytes))
-    if plan.noise == "tenant" and step.mechanism is not None:
-        values += discrete_gaussian.sample(step.mechanism.noise_std, step.num_coordinates, random_bytes)
+    _require_unspent(home, checked, checked.ctx)
+    values = _paid_values(home, checked, checked.ctx, request.attempt, inputs, random_bytes)
     contribution = contribute(
         ctx=checked.ctx,
         client=home.name,
-        declared_users=policy.declared_users,
+        declared_users=home.policy.declared_users,
         values=values,
         bits=plan.bits,
         sharing=plan.sharing,
@@ -150,6 +145,47 @@ def _contribute(
         random_bytes=random_bytes,
     )
     return ContributionReply(contribution=contribution)
+
+
+def _gate(home: ClientHome, *, now: int, random_bytes: RandomBytes) -> pairwise.Gate:
+    def paid_values(
+        checked: pairwise.Checked, ctx: bytes, attempt: int, inputs: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.int64]:
+        return _paid_values(home, checked, ctx, attempt, inputs, random_bytes)
+
+    return pairwise.Gate(
+        check=lambda request: _check(home, request, "tenant", request.inputs_digest, now),
+        require_unspent=lambda checked, ctx: _require_unspent(home, checked, ctx),
+        paid_values=paid_values,
+    )
+
+
+def _paid_values(
+    home: ClientHome,
+    checked: pairwise.Checked,
+    ctx: bytes,
+    attempt: int,
+    inputs: Mapping[str, NDArray[Any]],
+    random_bytes: RandomBytes,
+) -> NDArray[np.int64]:
+    """What this party adds to the sum, before masks: paid for, durably, and with the noise that is its own to add."""
+    plan, step, policy = checked.plan, checked.step, home.policy
+    # Before a history is looked at: what fails over one can be seen from outside, so every such look is paid for.
+    home.ledger.charge(
+        job_id=plan.job_id,
+        step=step.index,
+        attempt=attempt,
+        context=ctx,
+        mechanism=step.mechanism,
+        budget=policy.budget,
+        job_budget=policy.job_budget,
+    )
+    values = _values(home, plan, step, dict(inputs), _rounding_seed(home, plan, step, random_bytes))
+    if plan.noise == "tenant":
+        values += discrete_gaussian.sample(isqrt(step.noise_variance), step.num_coordinates, random_bytes)
+    elif plan.noise == "shared":
+        values += skellam.sample(step.noise_variance, step.num_coordinates, random_bytes)
+    return values
 
 
 def _values(
@@ -185,7 +221,7 @@ def _unmask(
     if home.name not in plan.helpers:
         raise UnknownKey(f"{home.name} is not a helper of plan {plan.job_id}")
     _check_cohort(home, plan, request.headers)
-    noise = step.mechanism.noise_std if plan.noise == "helpers" and step.mechanism is not None else None
+    noise = isqrt(step.noise_variance) if plan.noise == "helpers" else None
     reply = helper_answer(
         ctx=checked.ctx,
         helper=home.name,
@@ -207,9 +243,11 @@ def _unmask(
 
 
 def _check(
-    home: ClientHome, request: ContributionRequest | UnmaskRequest, role: Role, digest: bytes, now: int
+    home: ClientHome, request: ContributionRequest | UnmaskRequest | KeysRequest, role: Role, digest: bytes, now: int
 ) -> _Checked:
     plan = plan_from_json(request.plan_json)
+    if (plan.topology == "pairwise") is not isinstance(request, KeysRequest):
+        raise WrongContext(f"plan {plan.job_id} sums by topology {plan.topology}, the request is of the other one")
     roster = open_roster(request.roster, home.policy.issuer_public_key, now)
     accept_roster(home, roster, request.roster)
     erase_replaced_keys(home, roster, now)
@@ -250,9 +288,9 @@ def _check_cohort(home: ClientHome, plan: TrainingPlan, headers: tuple[Contribut
         raise CapacityExceeded(f"the ring holds the noise of {MAX_TENANTS} tenants, the cohort has {len(headers)}")
 
 
-def _require_unspent(home: ClientHome, checked: _Checked) -> None:
+def _require_unspent(home: ClientHome, checked: pairwise.Checked, ctx: bytes) -> None:
     # Refuse before the work, not after it; the charge decides again, in one transaction.
-    if any(entry.kind == "release" and entry.context == checked.ctx for entry in home.ledger.entries()):
+    if any(entry.kind == "release" and entry.context == ctx for entry in home.ledger.entries()):
         raise AlreadyAnswered(f"job {checked.plan.job_id} step {checked.step.index}: this attempt was answered already")
     home.ledger.require_room(
         home.policy.budget,

@@ -4,6 +4,7 @@ policy.toml     what this client insists on            ledger.db, ledger.marks  
 store.db        histories; never sent                  keys/                     signing, sealing and node keys
 catalogue.bin   the public snapshot in use             models/                   verified artifacts
 roster.bin      the newest list of parties, to look at; which one counts is in the ledger
+pairwise.db     open rounds without helpers, encrypted; made when the first is begun
 
 A home that serves as a helper only, by its policy, has no store: there is no history that anybody could ask for.
 """

@@ -149,7 +149,7 @@ def _settings(home: ClientHome) -> Iterator[Finding]:
     for key in ("issuer_public_key", "publisher_public_key", "app_digests"):
         if not getattr(policy, key):
             yield Finding(check=key, severity="warning", message="empty in policy.toml, so nothing is accepted there")
-    if len(policy.helpers) < policy.min_helpers:
+    if "helpers" in policy.allowed_topologies and len(policy.helpers) < policy.min_helpers:
         message = f"{len(policy.helpers)} helpers are pinned, min_helpers is {policy.min_helpers}: every job is refused"
         yield Finding(check="helpers", severity="warning", message=message)
     if excess := too_many_users(home):

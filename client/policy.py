@@ -13,10 +13,13 @@ from shared.catalogue import CatalogueSnapshot
 from shared.errors import BadSetting, PolicyViolation
 from shared.plan import CooccurrencePlan, ReconPlan, TrainingPlan, mechanisms
 from shared.roster import Role, Roster
+from shared.secagg.graph import least_threshold, share_of
+from shared.secagg.pairwise_terms import PairwiseMinima
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _KEY = re.compile(r"[0-9a-f]{64}")
-NOISES = ("helpers", "tenant", "none")
+NOISES = ("helpers", "tenant", "shared", "none")
+TOPOLOGIES = ("helpers", "pairwise")
 RECIPES = ("cooccurrence", "recon")
 ROLES: tuple[str, ...] = get_args(Role)
 # The plan's stated epsilon is a decimal that the same accountant rounded up or copied; this only forgives the last bit.
@@ -99,9 +102,43 @@ class LocalPolicy:
         default=("helpers", "tenant"),
         metadata=_doc(
             'Who may add the noise: "helpers" (holds if one helper is honest, one more for each that a plan lets be\n'
-            'absent), "tenant" (this party adds all of it itself, holds against everybody), "none" (no protection at\n'
-            "all, for tests; needs epsilon = inf)."
+            'absent), "tenant" (this party adds all of it itself, holds against everybody), "shared" (pairwise only:\n'
+            "every party adds a part, holds while no more parties work with the server than pairwise_corrupt and the\n"
+            'plan count on), "none" (no protection at all, for tests; needs epsilon = inf).'
         ),
+    )
+    allowed_topologies: tuple[str, ...] = field(
+        default=("helpers",),
+        metadata=_doc(
+            'What may hide this party\'s sums: "helpers" (masks shared with pinned helpers), "pairwise" (masks\n'
+            "between the parties of a round, no helpers; rests on the settings below)."
+        ),
+    )
+    pairwise_corrupt: float = field(
+        default=0.2,
+        metadata=_doc(
+            "Pairwise: the share of the parties on the roster that may work with the server, rounded up. Federations\n"
+            "of 3 or 4 cannot bear 0.2 and a drop-out as well; set a smaller share only if you mean it: with 0.0 the\n"
+            "server with a single other party may see what this party sends."
+        ),
+    )
+    pairwise_dropped: float = field(
+        default=0.1,
+        metadata=_doc(
+            "Pairwise: the share of the parties that may fall silent in a round, rounded up, for which a sum should\n"
+            "still open. 0.0 protects as well; then one silent party costs everybody the attempt."
+        ),
+    )
+    pairwise_privacy_bits: int = field(
+        default=40,
+        metadata=_doc(
+            "Pairwise, beyond 100 parties: the graph of masks fails with probability 2^-this at most, for each try of\n"
+            "a server that can try many."
+        ),
+    )
+    pairwise_recovery_bits: int = field(
+        default=20,
+        metadata=_doc("Pairwise, beyond 100 parties: a sum cannot be opened with probability 2^-this at most."),
     )
     allowed_recipes: tuple[str, ...] = field(
         default=RECIPES, metadata=_doc('Recipes that may be trained: "cooccurrence", "recon".')
@@ -165,6 +202,11 @@ class LocalPolicy:
         _members("allowed_noise", self.allowed_noise, NOISES)
         _members("allowed_recipes", self.allowed_recipes, RECIPES)
         _members("serve_as", self.serve_as, ROLES)
+        _members("allowed_topologies", self.allowed_topologies, TOPOLOGIES)
+        for key in ("pairwise_corrupt", "pairwise_dropped"):
+            _require(0 <= getattr(self, key) < 1, key, "must be a share from 0 to below 1")
+        for key in ("pairwise_privacy_bits", "pairwise_recovery_bits"):
+            _require(1 <= getattr(self, key) <= 1_000, key, "must be from 1 to 1000")
         if "none" in self.allowed_noise:
             _require(math.isinf(self.epsilon), "epsilon", 'must be inf where allowed_noise lists "none"')
         for key in ("issuer_public_key", "publisher_public_key"):
@@ -177,6 +219,18 @@ class LocalPolicy:
         keys = [helper.signing for helper in self.helpers.values()]
         # One party under two names would hold all the masks alone.
         _require(len(set(keys)) == len(keys), "helpers", "pins one key twice; every helper has keys of its own")
+
+    def pairwise_minima(self, plan: TrainingPlan) -> PairwiseMinima:
+        """What this client holds a pairwise round of `plan` against: the stricter of its own terms and the plan's."""
+        return PairwiseMinima(
+            corrupt=self.pairwise_corrupt,
+            dropped=self.pairwise_dropped,
+            privacy_bits=self.pairwise_privacy_bits,
+            recovery_bits=self.pairwise_recovery_bits,
+            min_active=max(self.min_tenants, plan.min_tenants),
+            min_users=max(self.min_users, plan.min_users),
+            least_colluding=plan.colluding,
+        )
 
     @property
     def serves_tenant(self) -> bool:
@@ -222,14 +276,18 @@ def demands(
     yield Demand("catalogue_digest", f"{digest[:12]}…", f"{catalogue.digest[:12]}…", digest == catalogue.digest)
     yield Demand("num_items", plan.num_items, str(catalogue.num_items), plan.num_items == catalogue.num_items)
     yield _one_of("recipe", plan.recipe_name, policy.allowed_recipes)
+    yield _one_of("topology", plan.topology, policy.allowed_topologies)
     yield _one_of("noise", plan.noise, policy.allowed_noise)
     yield _at_least("min_tenants", plan.min_tenants, policy.min_tenants)
     yield _at_least("min_users", plan.min_users, policy.min_users)
     yield _at_least("max_users", plan.max_users, policy.declared_users)
     yield _at_least("bits", plan.bits, policy.min_bits)
-    yield _at_least("helpers", len(plan.helpers), policy.min_helpers)
-    yield _at_most("spare_helpers", plan.spare_helpers, max(0, len(plan.helpers) - policy.min_helpers))
-    yield from _helper_demands(policy, plan, roster)
+    if plan.topology == "helpers":
+        yield _at_least("helpers", len(plan.helpers), policy.min_helpers)
+        yield _at_most("spare_helpers", plan.spare_helpers, max(0, len(plan.helpers) - policy.min_helpers))
+        yield from _helper_demands(policy, plan, roster)
+    else:
+        yield from _pairwise_demands(policy, plan, roster)
     yield from _recipe_demands(policy, plan)
     yield from _privacy_demands(policy, plan)
 
@@ -274,6 +332,27 @@ def _helper_demands(policy: LocalPolicy, plan: TrainingPlan, roster: Roster | No
         if member is not None:
             same = member.signing_key == pin.signing
             yield Demand("helpers", f"{name} with another signing key", f"{name} with the pinned key", same)
+
+
+def _pairwise_demands(policy: LocalPolicy, plan: TrainingPlan, roster: Roster | None) -> Iterator[Demand]:
+    minima = policy.pairwise_minima(plan)
+    num_parties, shares = plan.num_parties, (policy.pairwise_corrupt, policy.pairwise_dropped)
+    try:
+        least = minima.least_degree(plan.terms)
+    except BadSetting as error:
+        allowed = (
+            f"only what bears pairwise_corrupt = {shares[0]:g} and pairwise_dropped = {shares[1]:g} ({error}); "
+            "federations of 3 or 4 need smaller shares, which are set in policy.toml on purpose"
+        )
+        yield Demand("num_parties", num_parties, allowed, False)
+        return
+    yield _at_least("degree", plan.degree, least)
+    # The server chooses whom it invites, so the share is of everybody whom it could.
+    num_tenants = num_parties if roster is None else sum("tenant" in member.roles for member in roster.entries)
+    yield _at_least("colluding", plan.colluding, share_of(policy.pairwise_corrupt, num_tenants))
+    degree = min(plan.degree, num_parties - 1)
+    threshold = least_threshold(num_parties, degree, minima.colluding(num_tenants), policy.pairwise_privacy_bits)
+    yield _at_least("threshold", plan.threshold, threshold)
 
 
 def _at_least(field: str, asked: float, least: float) -> Demand:

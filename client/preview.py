@@ -3,23 +3,39 @@
 Sizes are those of real frames: each message is built as for the wire, from zeros and throw-away keys.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from math import sqrt
 from os import urandom
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from client.home import ClientHome
-from client.policy import Demand, demands
+from client.policy import Demand, LocalPolicy, demands
 from shared import accounting
-from shared.errors import BudgetExhausted
-from shared.plan import CooccurrencePlan, Noise, Step, TrainingPlan, make_plan, mechanisms, steps
+from shared.errors import BadSetting, BudgetExhausted
+from shared.plan import NOISES_OF, CooccurrencePlan, Step, Topology, TrainingPlan, make_plan, mechanisms, steps
 from shared.secagg import ring
+from shared.secagg.graph import choose_degree, share_of
+from shared.secagg.pairwise_messages import (
+    SEALED_BYTES,
+    ActiveSignature,
+    Bundle,
+    Dealing,
+    MaskedVector,
+    SealedShares,
+    Unmasking,
+)
+from shared.secagg.shamir import SHARE_BYTES
 from shared.secagg.topology_h import Contribution, HelperAnswer, Seal, contribute
-from shared.wire import ContributionReply, UnmaskReply, encode
+from shared.wire import ContributionReply, Message, UnmaskReply, encode
+from shared.wire_pairwise import DealReply, KeysReply, MaskReply, OpenReply, SignReply
+
+MAX_TYPICAL_PARTIES = 100
+PairwiseBody = Bundle | Dealing | MaskedVector | ActiveSignature | Unmasking
 
 NEVER_LEAVES = (
     "user ids, and how many users there really are: the policy's declared_users is stated instead",
@@ -40,7 +56,16 @@ _MEANING: Mapping[str, str] = {
     "helper": "this party's name on the roster",
     "ctx": "digest of the plan, step and parties, the same for all parties",
     "declared_users": "the round number from the policy, not a count",
-    "masked": "the clipped, rounded sum over this party's users under the helpers' masks: uniformly random by itself",
+    "root": "digest of all parties' keys of the round, the same for all parties",
+    "mask_key": "a public key for this round alone: each pair of parties makes a mask of theirs",
+    "seal_key": "a public key for this round alone: the others seal shares to it",
+    "commitment": "digest of the seed of this party's own mask, which stays here",
+    "shares": "of the own mask's seed and of the mask key, sealed to each neighbour, with digests: {neighbours}",
+    "active": "digest of the one set of parties that this party is willing to be summed with",
+    "self_shares": "of each neighbour in that set, one share of the seed of its own mask: {neighbours} at most",
+    "key_shares": "of each neighbour not in that set, one share of its mask key, never both: see self_shares",
+    "masked": "the clipped, rounded sum over this party's users, with its noise if it adds any, under masks: uniformly "
+    "random by itself",
     "seals": "the seed of every mask slot, sealed to the key that each helper who holds the slot certified: {places}",
     "slots": "which of this helper's slots the masks are of, all of them at most: {held}",
     "cohort": "digest of the contributions summed",
@@ -108,14 +133,15 @@ def preview(home: ClientHome, plan: TrainingPlan) -> Preview:
 
 
 def default_plan(home: ClientHome) -> TrainingPlan:
-    """A typical job at the policy's own limits: cooccurrence, noise by the helpers, all that one job may cost."""
+    """A typical job at the policy's own limits: cooccurrence, all that one job may cost; with helpers if they may."""
     policy, num_items = home.policy, home.catalogue.num_items
-    helpers = tuple(policy.helpers)[: max(2, policy.min_helpers)]
     head = max(2, min(300, num_items, policy.max_head_items))
+    terms = _typical_helpers(policy) if "helpers" in policy.allowed_topologies else _typical_parties(policy)
+    topology: Topology = terms.get("topology", "helpers")
     return make_plan(
         epsilon=min(policy.max_epsilon_per_job, policy.epsilon, 10.0),
         delta=policy.delta,
-        noise=next(noise for noise in get_args(Noise) if noise in policy.allowed_noise),
+        noise=next((noise for noise in NOISES_OF[topology] if noise in policy.allowed_noise), NOISES_OF[topology][0]),
         job_id="preview",
         recipe=CooccurrencePlan(
             num_head_items=head, gamma=0.5, max_head_items_per_user=min(100, policy.max_items_per_user)
@@ -123,12 +149,44 @@ def default_plan(home: ClientHome) -> TrainingPlan:
         catalogue_digest=home.catalogue.digest,
         num_items=num_items,
         popularity_share=0.1,
-        min_tenants=policy.min_tenants,
         min_users=policy.min_users,
-        max_users=max(policy.min_users, policy.declared_users * policy.min_tenants),
+        max_users=max(policy.min_users, policy.declared_users * max(policy.min_tenants, terms["min_tenants"])),
         bits=max(32, policy.min_bits),
-        helpers=helpers if len(helpers) >= 2 else ("helper-1", "helper-2"),
+        **terms,
     )
+
+
+def _typical_helpers(policy: LocalPolicy) -> dict[str, Any]:
+    helpers = tuple(policy.helpers)[: max(2, policy.min_helpers)]
+    chosen = helpers if len(helpers) >= 2 else ("helper-1", "helper-2")
+    return {"helpers": chosen, "min_tenants": policy.min_tenants}
+
+
+def _typical_parties(policy: LocalPolicy) -> dict[str, Any]:
+    """The fewest parties that bear the policy's shares; as many may be missing as it says."""
+    for num_parties in range(max(3, policy.min_tenants), MAX_TYPICAL_PARTIES + 1):
+        try:
+            degree, threshold = choose_degree(
+                num_parties,
+                corrupt=policy.pairwise_corrupt,
+                dropped=policy.pairwise_dropped,
+                privacy_bits=policy.pairwise_privacy_bits,
+                recovery_bits=policy.pairwise_recovery_bits,
+            )
+        except BadSetting:
+            continue
+        colluding = share_of(policy.pairwise_corrupt, num_parties)
+        least = max(
+            policy.min_tenants,
+            colluding + 2,
+            threshold + 1,
+            num_parties - share_of(policy.pairwise_dropped, num_parties),
+        )
+        return {
+            "topology": "pairwise", "helpers": (), "num_parties": num_parties, "degree": degree,
+            "threshold": threshold, "colluding": colluding, "min_tenants": least,
+        }  # fmt: skip
+    raise BadSetting("no federation of up to 100 parties bears pairwise_corrupt and pairwise_dropped together")
 
 
 def to_json(seen: Preview) -> dict[str, Any]:
@@ -158,6 +216,10 @@ def _refusal(home: ClientHome, plan: TrainingPlan) -> str:
 
 def _messages(home: ClientHome, plan: TrainingPlan) -> Iterator[SentMessage]:
     for step in steps(plan):
+        if plan.topology == "pairwise":
+            for name, body, reply in _blank_round(home, plan, step):
+                yield _message(name, plan, step, body, size_bytes=len(encode(reply)))
+            continue
         if home.policy.serves_tenant:
             contribution = _blank_contribution(home, plan, step)
             reply = ContributionReply(contribution=contribution)
@@ -173,18 +235,58 @@ def _messages(home: ClientHome, plan: TrainingPlan) -> Iterator[SentMessage]:
             yield _message("helper answer", plan, step, answer, size_bytes=len(frame), at_most=len(slots))
 
 
+def _blank_round(home: ClientHome, plan: TrainingPlan, step: Step) -> Iterator[tuple[str, PairwiseBody, Message]]:
+    """The five messages of a round, as large as they are with every invited party there."""
+    degree = min(plan.degree, plan.num_parties - 1)
+    # Names of other parties are in these messages; a name has 63 characters at most and 12 as a rule.
+    others = tuple(f"party-{number:06d}" for number in range(degree))
+    start: dict[str, Any] = {"client": home.name, "ctx": bytes(32), "root": bytes(32), "signature": bytes(64)}
+    bundle = Bundle(
+        client=home.name,
+        ctx=bytes(32),
+        declared_users=home.policy.declared_users,
+        mask_key=bytes(32),
+        seal_key=bytes(32),
+        commitment=bytes(32),
+        signature=bytes(64),
+    )
+    shares = tuple(
+        SealedShares(receiver=name, sealed=bytes(SEALED_BYTES), self_digest=bytes(32), key_digest=bytes(32))
+        for name in others
+    )
+    given = tuple((name, bytes(SHARE_BYTES)) for name in others)
+    dealing = Dealing(**start, shares=shares)
+    vector = MaskedVector(**start, masked=bytes(ring.size_bytes(plan.bits, step.num_coordinates)))
+    signature = ActiveSignature(**start, active=bytes(32))
+    unmasking = Unmasking(**start, active=bytes(32), self_shares=given, key_shares=())
+    yield "keys", bundle, KeysReply(bundle=bundle)
+    yield "dealt shares", dealing, DealReply(dealing=dealing)
+    yield "masked vector", vector, MaskReply(vector=vector)
+    yield "signature", signature, SignReply(signature=signature)
+    yield "shares of others", unmasking, OpenReply(unmasking=unmasking)
+
+
 def _message(
-    name: str, plan: TrainingPlan, step: Step, body: Contribution | HelperAnswer, *, size_bytes: int, at_most: int = 1
+    name: str,
+    plan: TrainingPlan,
+    step: Step,
+    body: Contribution | HelperAnswer | PairwiseBody,
+    *,
+    size_bytes: int,
+    at_most: int = 1,
 ) -> SentMessage:
-    held = body.slots if isinstance(body, HelperAnswer) else ()
-    words = {"places": f"{len(plan.sharing.places)} seals for {len(plan.sharing.slots)} slots", "held": ", ".join(held)}
+    words = {"neighbours": f"{min(plan.degree, plan.num_parties - 1)} neighbours"}
+    if plan.topology == "helpers":
+        held = body.slots if isinstance(body, HelperAnswer) else ()
+        words = {"places": f"{len(plan.sharing.places)} seals for {len(plan.sharing.slots)} slots"}
+        words["held"] = ", ".join(held)
     return SentMessage(
         type=name,
         step=step.index,
         kind=step.kind,
         num_coordinates=step.num_coordinates,
         clip=step.clip,
-        noise_std=None if step.mechanism is None else step.mechanism.noise_std / step.scale,
+        noise_std=None if step.mechanism is None else sqrt(step.noise_variance) / step.scale,
         fields=tuple(
             SentField(
                 name=entry.name,
@@ -213,11 +315,13 @@ def _blank_contribution(home: ClientHome, plan: TrainingPlan, step: Step) -> Con
     )
 
 
-def _size(value: str | bytes | int | Sequence[str | Seal]) -> int:
-    if isinstance(value, int):
-        return 8
-    if isinstance(value, str | bytes):
-        return len(value)
-    return sum(
-        len(each) if isinstance(each, str) else len(each.slot + each.helper) + len(each.sealed) for each in value
-    )
+def _size(value: Any) -> int:
+    match value:
+        case int():
+            return 8
+        case str() | bytes():
+            return len(value)
+        case Seal() | SealedShares():
+            return sum(map(_size, vars(value).values()))
+        case _:
+            return sum(map(_size, value))

@@ -11,8 +11,9 @@ from flwr.serverapp import Grid, ServerApp
 from server import learning
 from server.durable_files import make_folder, sole_user
 from server.exchange import Exchange
+from server.job import Job
 from server.learning import Learned
-from server.pace import shorten_object_waits
+from server.pace import bound_object_waits, shorten_object_waits
 from server.progress import Progress
 from server.publishing import publish
 from server.releases import ReleaseLedger
@@ -26,7 +27,7 @@ from server.settings import (
     load_signing_key,
     require_known_tenants,
 )
-from server.training import Job, charged, train
+from server.training import charged, train
 from shared import accounting
 from shared.accounting import PrivacyStatement
 from shared.artifact import Artifact
@@ -40,6 +41,7 @@ _HONEST = ("one", "two", "three")
 _AGAINST = {
     "helpers": "the server and the other tenants, while {honest} of the helpers {are} honest; and everybody else",
     "tenant": "everybody outside the user's own tenant",
+    "shared": "{server}; and everybody who sees only the model",
     "none": "nobody: no noise was added; not for real people's data",
 }
 
@@ -53,7 +55,9 @@ def main(grid: Grid, context: Context) -> None:
     path = context.run_config.get("job")
     if not isinstance(path, str) or not path:
         raise BadSetting("the run names no job; give it one: flwr run … --run-config 'job=\"/path/to/job.toml\"'")
-    run_job(load_settings(Path(path)), Exchange(grid))
+    settings = load_settings(Path(path))
+    bound_object_waits(max(settings.collect_seconds, settings.helpers_seconds))
+    run_job(settings, Exchange(grid))
 
 
 def run_job(settings: JobSettings, exchange: Exchange) -> dict[str, int]:
@@ -139,7 +143,17 @@ def against(plan: TrainingPlan) -> str:
     """Whom the statement holds against, for people."""
     # Somebody has to be honest among the holders of each mask that an adversary could otherwise know.
     honest = plan.spare_helpers + 1
-    return _AGAINST[plan.noise].format(honest=_HONEST[honest - 1], are="is" if honest == 1 else "are")
+    return _AGAINST[plan.noise].format(
+        honest=_HONEST[honest - 1], are="is" if honest == 1 else "are", server=_server_and(plan.colluding)
+    )
+
+
+def _server_and(colluding: int) -> str:
+    # A tenant knows its own part of shared noise: it has to be among those that are not counted on.
+    if not colluding:
+        return "the server, while no tenant works with it"
+    number = _HONEST[colluding - 1] if colluding <= len(_HONEST) else str(colluding)
+    return f"the server and up to {number} other tenant{'s' if colluding > 1 else ''} together"
 
 
 def privacy_statement(plan: TrainingPlan, attempted_steps: tuple[int, ...], *, tuned_on_data: bool) -> PrivacyStatement:

@@ -34,7 +34,7 @@ class Released:
     """One opened sum. total: int64 (num_coordinates,), in fixed-point steps, noise included.
 
     num_users: declared users of its cohort. num_tenants: size of the cohort. num_noises: independent noises in the sum,
-    each of the deviation that the step's mechanism states; 0 where the plan asks for none.
+    each of the variance that the step states; 0 where the plan asks for none.
     """
 
     total: NDArray[np.int64]
@@ -77,9 +77,7 @@ def real_sum(plan: TrainingPlan, learned: Learned, position: int) -> NDArray[np.
 def noise_std(plan: TrainingPlan, learned: Learned, position: int) -> float:
     """Standard deviation of the noise in a coordinate of `real_sum`: every noise added, not only the one counted."""
     step: Step = steps(plan)[position]
-    if step.mechanism is None:
-        return 0.0
-    return sqrt(learned.releases[position].num_noises) * step.mechanism.noise_std / step.scale
+    return sqrt(learned.releases[position].num_noises) * sqrt(step.noise_variance) / step.scale
 
 
 def item_factors(plan: TrainingPlan, recipe: ReconPlan, learned: Learned) -> NDArray[np.float64]:

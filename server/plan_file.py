@@ -10,21 +10,29 @@ from typing import Any
 from shared.catalogue import CatalogueSnapshot, catalogue_from_bytes
 from shared.errors import BadSetting, CapacityExceeded, MalformedFile
 from shared.plan import RECIPES, CooccurrencePlan, ReconPlan, TrainingPlan, make_plan
+from shared.secagg.graph import choose_degree, share_of
 
 # Fields of a plan that are worked out, or taken from the catalogue.
-_NOT_SET = ("mu", "catalogue_digest", "num_items")
+_NOT_SET = ("mu", "catalogue_digest", "num_items", "num_parties", "degree", "threshold", "colluding")
+_PAIRWISE = {"num_parties": int, "corrupt": float, "dropped": float, "privacy_bits": int, "recovery_bits": int}
+_BITS = {"privacy_bits": 40, "recovery_bits": 20}
 
 
 def plan_from_file(path: Path, catalogue: Path) -> TrainingPlan:
-    """The plan with the least noise for the epsilon that the file states. Raises BadSetting or MalformedFile."""
+    """The plan with the least noise for the epsilon that the file states. Raises BadSetting or MalformedFile.
+
+    Of a pairwise plan the file says how many tenants are invited, and which shares of them may collude and drop out.
+    """
     settings = _read(path)
     snapshot = read_catalogue(catalogue)
     try:
         recipe = _recipe(settings.pop("recipe", None))
+        pairwise = _pairwise(settings)
         known = {each.name: each.type for each in fields(TrainingPlan) if each.name not in (*_NOT_SET, "recipe")}
         optional = {each.name for each in fields(TrainingPlan) if each.default is not MISSING}
         settings = _checked(settings, known, "", "a plan", optional)
-        return make_plan(recipe=recipe, catalogue_digest=snapshot.digest, num_items=snapshot.num_items, **settings)
+        worked_out: dict[str, Any] = {"catalogue_digest": snapshot.digest, "num_items": snapshot.num_items, **pairwise}
+        return make_plan(recipe=recipe, **worked_out, **settings)
     except (BadSetting, CapacityExceeded, ValueError) as error:
         raise BadSetting(f"{path}: {str(error).removeprefix('plan: ')}") from error
 
@@ -46,6 +54,28 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadSetting(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise BadSetting(f"{path}: not a TOML file: {error}") from error
+
+
+def _pairwise(settings: dict[str, Any]) -> dict[str, int]:
+    """Takes the table [pairwise] out of `settings`, and works out the terms of the round from it."""
+    if settings.get("topology") != "pairwise":
+        if "pairwise" in settings:
+            raise BadSetting('a [pairwise] table goes with topology = "pairwise"')
+        return {}
+    table = settings.pop("pairwise", None)
+    if not isinstance(table, dict):
+        raise BadSetting('topology "pairwise" needs a [pairwise] table, with num_parties, corrupt and dropped')
+    asked = {**_BITS, **_checked(table, _PAIRWISE, "[pairwise] ", "[pairwise]", _BITS)}
+    settings.setdefault("helpers", [])
+    num_parties, corrupt = asked.pop("num_parties"), asked["corrupt"]
+    try:
+        degree, threshold = choose_degree(num_parties, **asked)
+    except BadSetting as error:
+        raise BadSetting(
+            f"[pairwise] {error}; invite more tenants or assume less of them: the tenants' policies must allow it"
+        ) from error
+    colluding = share_of(corrupt, num_parties)
+    return {"num_parties": num_parties, "degree": degree, "threshold": threshold, "colluding": colluding}
 
 
 def _recipe(table: Any) -> CooccurrencePlan | ReconPlan:

@@ -3,7 +3,7 @@
 One attempt at one step runs through these phases; every other event raises IllegalTransition::
 
     collecting ──CollectionClosed──▶ asking ──HelperAnswered (last slot)──▶ opening ──SumOpened──▶ closed
-        │                              │                                      │                      │
+        │  └── of peers ──▶ signing ──PeerSigned (last)──▶ asking ──PeerAnswered (last)──▶ opening   │
         └── cohort too small ──────────┴── a slot has nobody left ────────────┴── OpeningFailed      │ StepStored
                       │                                                                              ▼
                       ▼                                                     next step's collecting, or finished
@@ -16,6 +16,10 @@ helpers of a turn are only ever asked about one set of contributions; an attempt
 Every mask slot is to be in one answer. A helper that fails (HelperFailed, HelperAccused) is asked for nothing more in
 the attempt, and its slots go to others that hold them, once those that were asked with it have spoken; so no helper is
 asked for one slot twice. The attempt is given up at once where a slot has no holder left.
+
+Without helpers the parties are asked themselves ("peers"): all of the cohort to sign that it is the cohort, then those
+that signed to give their shares. Who falls silent then is missed only where too few are left. Before, while the masks
+are laid, a party that spoke can still leave (PartyLeft), and takes its offer with it.
 
 A client whose seal a helper cannot open would spoil every attempt, and only the helper can see it. So where an attempt
 is given up, a helper that accused is believed, within bounds, for it may lie: one client an attempt, the one most often
@@ -30,7 +34,7 @@ from typing import Generic, Literal, TypeVar, assert_never
 from shared.errors import BadSetting, CapacityExceeded, IllegalTransition
 from shared.secagg.mask_sharing import MaskSharing
 
-Phase = Literal["collecting", "asking", "opening", "closed", "abandoned", "finished", "failed"]
+Phase = Literal["collecting", "signing", "asking", "opening", "closed", "abandoned", "finished", "failed"]
 # In the limits on declared users: whoever is not named.
 EVERYBODY_ELSE = "*"
 C = TypeVar("C")
@@ -42,8 +46,8 @@ class Rules:
     """What does not change during a job.
 
     num_steps: releases that the plan asks for. min_tenants, min_users: least cohort of a release, in declared users.
-    max_users: capacity of the sum. sharing: which helper can answer for which masks. max_attempts: at one step, by this
-    run.
+    max_users: capacity of the sum. sharing: which helper can answer for which masks, None where peers answer
+    themselves. max_attempts: at one step, by this run.
     max_declared_users: most users that a client may declare, by its name or for EVERYBODY_ELSE; without an entry the
     capacity alone bounds it.
     """
@@ -52,7 +56,7 @@ class Rules:
     min_tenants: int
     min_users: int
     max_users: int
-    sharing: MaskSharing
+    sharing: MaskSharing | None
     max_attempts: int
     max_declared_users: Mapping[str, int] = field(default_factory=dict)
 
@@ -107,8 +111,16 @@ class Exclusion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Needed:
+    """How many peers have to sign the cohort, and to give their shares, for a sum that may open."""
+
+    signers: int
+    answers: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answered(Generic[A]):
-    """A helper's verified answer for the slots that it was asked for."""
+    """A helper's verified answer for the slots that it was asked for; a peer's has none."""
 
     helper: str
     slots: tuple[str, ...]
@@ -125,6 +137,7 @@ class JobState(Generic[C, A]):
 
     waiting: which helpers are asked for which slots and have not spoken. lost: helpers that are asked for nothing more
     in this attempt. accusations: what they said of clients. reason: why an attempt was given up.
+    needed, signers: of peers, the latter having signed the cohort.
     `excluded` is what this run of the server goes by, at this step and the later ones; another run starts without it.
     """
 
@@ -140,6 +153,8 @@ class JobState(Generic[C, A]):
     accusations: tuple[Exclusion, ...] = ()
     reason: str = ""
     excluded: tuple[Exclusion, ...] = ()
+    needed: Needed | None = None
+    signers: tuple[str, ...] = ()
 
     @property
     def num_users(self) -> int:
@@ -171,10 +186,14 @@ class PartyLeft:
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionClosed:
-    """Everybody spoke or the time is over. absent: helpers that did not speak, so cannot be asked."""
+    """Everybody spoke or the time is over. absent: helpers that did not speak, so cannot be asked.
+
+    needed: of peers, where there are no helpers.
+    """
 
     turn: Turn
     absent: tuple[str, ...] = ()
+    needed: Needed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +219,28 @@ class HelperAccused:
     turn: Turn
     helper: str
     client: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerSigned:
+    turn: Turn
+    peer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerAnswered(Generic[A]):
+    turn: Turn
+    peer: str
+    answer: A
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerFailed:
+    """It did not sign, or signed and gave no shares."""
+
+    turn: Turn
+    peer: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +276,9 @@ Event = (
     | HelperAnswered[A]
     | HelperFailed
     | HelperAccused
+    | PeerSigned
+    | PeerAnswered[A]
+    | PeerFailed
     | SumOpened
     | OpeningFailed
     | StepStored
@@ -258,6 +302,23 @@ class AskHelpers(Generic[C]):
     turn: Turn
     offers: tuple[Offer[C], ...]
     asked: Asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskSignatures:
+    """Ask every one of `cohort` to sign that exactly these are in the sum."""
+
+    turn: Turn
+    cohort: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskPeers:
+    """Ask `signers` for their shares."""
+
+    turn: Turn
+    cohort: tuple[str, ...]
+    signers: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,11 +354,14 @@ class GiveUp:
     reason: str
 
 
-Action = Collect | AskHelpers[C] | OpenSum[C, A] | StoreStep[C] | StartAttempt | Publish | GiveUp
+Action = (
+    Collect | AskHelpers[C] | AskSignatures | AskPeers | OpenSum[C, A] | StoreStep[C] | StartAttempt | Publish | GiveUp
+)
 
 _LEGAL: dict[Phase, tuple[type, ...]] = {
     "collecting": (ContributionArrived, PartyLeft, CollectionClosed),
-    "asking": (HelperAnswered, HelperFailed, HelperAccused),
+    "signing": (PeerSigned, PeerFailed),
+    "asking": (HelperAnswered, HelperFailed, HelperAccused, PeerAnswered, PeerFailed),
     "opening": (SumOpened, OpeningFailed),
     "closed": (StepStored,),
     "abandoned": (AttemptStarted,),
@@ -336,8 +400,8 @@ def advance(state: JobState[C, A], event: Event[C, A]) -> JobState[C, A]:
             return _accept(state, offer)
         case PartyLeft(party=party, reason=reason):
             return _leave(state, party, reason)
-        case CollectionClosed(absent=absent):
-            return _close_collection(state, absent)
+        case CollectionClosed(absent=absent, needed=needed):
+            return _close_collection(state, absent, needed)
         case HelperAnswered(helper=helper, answer=answer):
             return _answer(state, helper, answer)
         case HelperFailed(helper=helper, reason=reason):
@@ -345,6 +409,16 @@ def advance(state: JobState[C, A], event: Event[C, A]) -> JobState[C, A]:
             return _lose(state, helper, f"helper {helper}: {reason}")
         case HelperAccused(helper=helper, client=client):
             return _accuse(state, Exclusion(client=client, helper=helper))
+        case PeerSigned(peer=peer):
+            _require_asked(state, peer)
+            return _hear_peers(replace(_heard(state, peer), signers=(*state.signers, peer)))
+        case PeerAnswered(peer=peer, answer=answer):
+            answered = Answered(helper=peer, slots=_require_asked(state, peer), answer=answer)
+            return _hear_peers(replace(_heard(state, peer), answers=(*state.answers, answered)))
+        case PeerFailed(peer=peer, reason=reason):
+            _require_asked(state, peer)
+            departure = Departure(party=peer, reason=f"{peer}: {reason}")
+            return _hear_peers(replace(_heard(state, peer), lost=(*state.lost, departure)))
         case SumOpened():
             return replace(state, phase="closed")
         case OpeningFailed(reason=reason):
@@ -364,6 +438,10 @@ def action(state: JobState[C, A]) -> Action[C, A]:
     match state.phase:
         case "collecting":
             return Collect(turn=state.turn)
+        case "signing":
+            return AskSignatures(turn=state.turn, cohort=state.cohort)
+        case "asking" if state.rules.sharing is None:
+            return AskPeers(turn=state.turn, cohort=state.cohort, signers=state.signers)
         case "asking":
             return AskHelpers(turn=state.turn, offers=state.offers, asked=state.waiting)
         case "opening":
@@ -402,22 +480,53 @@ def _accept(state: JobState[C, A], offer: Offer[C]) -> JobState[C, A]:
 
 
 def _leave(state: JobState[C, A], party: str, reason: str) -> JobState[C, A]:
-    if party in state.cohort:
+    if party in state.cohort and state.rules.sharing is None:
+        offers = tuple(offer for offer in state.offers if offer.client != party)
+        state = replace(state, offers=offers)
+    elif party in state.cohort:
         # A client speaks once and is then no longer needed: nothing that happens to it later can withdraw its part.
         raise IllegalTransition(f"{party} contributed to {_text(state.turn)} already; its contribution stands")
     return replace(state, departures=(*state.departures, Departure(party=party, reason=reason)))
 
 
-def _close_collection(state: JobState[C, A], absent: tuple[str, ...]) -> JobState[C, A]:
+def _close_collection(state: JobState[C, A], absent: tuple[str, ...], needed: Needed | None) -> JobState[C, A]:
     shortfall = _shortfall(state.rules, state.offers)
     if shortfall:
         return _abandon(state, "; ".join([shortfall, *(f"left out: {_text_of(each)}" for each in state.excluded)]))
+    if state.rules.sharing is None:
+        if needed is None:
+            raise IllegalTransition("a sum of peers cannot be closed without saying how many of them it needs")
+        return _hear_peers(replace(state, phase="signing", needed=needed, waiting=_peers(state.cohort)))
     lost = tuple(
         Departure(party=helper, reason=f"helper {helper}: it did not speak in this attempt")
         for helper in state.rules.sharing.helpers
         if helper in absent
     )
     return _ask_on(replace(state, phase="asking", lost=lost))
+
+
+def _peers(names: tuple[str, ...]) -> Asked:
+    return tuple((name, ()) for name in sorted(names))
+
+
+def _hear_peers(state: JobState[C, A]) -> JobState[C, A]:
+    """What follows from which peers have spoken and which are still to speak."""
+    if state.needed is None:
+        raise IllegalTransition("no peers are asked in a round with helpers")
+    heard, least = (
+        (len(state.signers), state.needed.signers)
+        if state.phase == "signing"
+        else (len(state.answers), state.needed.answers)
+    )
+    if heard + len(state.waiting) < least:
+        what = "signed the set of active parties" if state.phase == "signing" else "gave their shares"
+        lost = "; ".join(each.reason for each in state.lost)
+        return _abandon(state, f"at most {heard + len(state.waiting)} parties {what}, {least} are needed: {lost}")
+    if state.waiting:
+        return state
+    if state.phase == "signing":
+        return replace(state, phase="asking", waiting=_peers(state.signers))
+    return replace(state, phase="opening")
 
 
 def _shortfall(rules: Rules, offers: tuple[Offer[C], ...]) -> str:
@@ -457,6 +566,8 @@ def _heard(state: JobState[C, A], helper: str) -> JobState[C, A]:
 def _ask_on(state: JobState[C, A]) -> JobState[C, A]:
     """What follows from who has answered, who is lost and who is still to speak."""
     sharing = state.rules.sharing
+    if sharing is None:
+        raise IllegalTransition("there are no helpers in this round")
     answered = {slot for each in state.answers for slot in each.slots}
     open_slots = [slot for slot in sharing.slots if slot not in answered]
     asked = sharing.assign(open_slots, {each.party for each in state.lost})

@@ -45,7 +45,8 @@ class JobSettings:
     of whoever signs rosters. catalogue: snapshot, bytes. signing_key: the publisher's, Ed25519 in PEM, mode 0600.
     state: checkpoints, releases, events; one job a folder. registry: where models are published. models: one at least.
     nodes_seconds: how long to wait at the start for every tenant on the roster to be connected.
-    collect_seconds, helpers_seconds: for a node's contribution, and for a helper's answer.
+    collect_seconds, helpers_seconds: for a node's contribution, and for a helper's answer or the short messages of a
+    pairwise round.
     retry_seconds: pause before another attempt. max_attempts: at one step; every attempt is charged to the clients.
     max_declared_users: most users that one tenant may declare, by its name or "*" for everybody else; a tenant above it
     is not counted, so that none takes the place of the others in the sum. Empty: only the plan's max_users bounds them.

@@ -4,20 +4,24 @@ After a crash the same job is simply started again: closed steps come from the c
 the ledger of releases, and clients, who charged what they answered, are asked for nothing released already.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server import learning
+from server import learning, pairwise
 from server.checkpoint import load_checkpoint, save_checkpoint
-from server.exchange import Exchange, Silence
+from server.exchange import Silence
+from server.job import Job, group_of, read_reply, turn_context
 from server.learning import Learned, Released
-from server.progress import Progress
-from server.releases import ReleaseLedger
+from server.pairwise import Conversation
 from server.rounds import (
+    Answered,
     AskHelpers,
+    AskPeers,
+    AskSignatures,
     AttemptStarted,
     Collect,
     CollectionClosed,
@@ -42,14 +46,11 @@ from server.rounds import (
     advance,
     begin,
 )
-from server.settings import JobSettings
 from shared import accounting, mechanism
 from shared.errors import DeploymentError, MalformedMessage, ProtocolError, ZhiyinError
 from shared.mechanism import Mechanism
 from shared.plan import TrainingPlan, plan_to_json, steps
-from shared.roster import Roster
 from shared.secagg.complaint import Complaint, verify_complaint
-from shared.secagg.context import context
 from shared.secagg.topology_h import (
     Contribution,
     ContributionHeader,
@@ -62,37 +63,18 @@ from shared.secagg.topology_h import (
 from shared.wire import (
     ContributionReply,
     ContributionRequest,
-    Message,
     Refusal,
     SealComplaint,
     UnmaskReply,
     UnmaskRequest,
-    decode,
     encode,
     inputs_digest,
 )
 
-State = JobState[Contribution, HelperAnswer]
+State = JobState[Any, Any]
+"""Of contributions and helpers' answers, or of first messages and unmaskings where there are no helpers."""
 # The protocol itself sums no fewer contributions than this.
 _LEAST_TENANTS = 2
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Job:
-    """Everything a run works with. roster_bytes: as signed. clock: Unix seconds."""
-
-    settings: JobSettings
-    plan: TrainingPlan
-    roster: Roster
-    roster_bytes: bytes
-    exchange: Exchange
-    ledger: ReleaseLedger
-    progress: Progress
-    clock: Callable[[], float]
-
-    @property
-    def now(self) -> int:
-        return int(self.clock())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,6 +99,7 @@ def train(job: Job) -> Learned:
     state: State = begin(_rules(job), step=first, attempt=job.ledger.next_attempt(plan.digest, first))
     job.progress("job_started", job=plan.job_id, recipe=plan.recipe_name, steps=len(steps(plan)), resumed_at=first)
     this: _Turn | None = None
+    talk: Conversation | None = None
     total: NDArray[np.int64] | None = None
     while True:
         match action(state):
@@ -125,6 +108,14 @@ def train(job: Job) -> Learned:
             case GiveUp(reason=reason):
                 job.progress("job_failed", step=state.turn.step, reason=reason)
                 raise DeploymentError(f"job {plan.job_id} step {state.turn.step} was given up: {reason}")
+            case Collect() if plan.topology == "pairwise":
+                state, talk = pairwise.collect(job, learned, state, talk)
+            case AskSignatures() as ask if talk is not None:
+                state, talk = pairwise.ask_signatures(job, talk, state, ask)
+            case AskPeers() as ask if talk is not None:
+                state = pairwise.ask_peers(job, talk, state, ask)
+            case OpenSum() as opening if talk is not None:
+                state, total = pairwise.open_sum(job, talk, state, opening)
             case Collect():
                 state, this = _collect(job, learned, state, this)
             case AskHelpers() as ask if this is not None:
@@ -153,10 +144,10 @@ def _rules(job: Job) -> Rules:
     plan = job.plan
     return Rules(
         num_steps=len(steps(plan)),
-        min_tenants=max(plan.min_tenants, _LEAST_TENANTS),
+        min_tenants=max(plan.min_tenants, _LEAST_TENANTS if plan.topology == "helpers" else plan.threshold + 1),
         min_users=plan.min_users,
         max_users=plan.max_users,
-        sharing=plan.sharing,
+        sharing=plan.sharing if plan.topology == "helpers" else None,
         max_attempts=job.settings.max_attempts,
         max_declared_users=job.settings.max_declared_users,
     )
@@ -166,7 +157,7 @@ def _collect(job: Job, learned: Learned, state: State, previous: _Turn | None) -
     plan, turn = job.plan, state.turn
     inputs = learning.inputs(plan, learned)
     digest = inputs_digest(inputs)
-    ctx = _context(job, turn, digest)
+    ctx = turn_context(job, turn, digest)
     request = ContributionRequest(
         plan_json=plan_to_json(plan), step=turn.step, attempt=turn.attempt, roster=job.roster_bytes, inputs=inputs
     )
@@ -186,7 +177,7 @@ def _collect(job: Job, learned: Learned, state: State, previous: _Turn | None) -
     asked = [node for node in nodes if (node,) not in found.values()]
     job.progress("step_asked", step=turn.step, attempt=turn.attempt, kind=kind, nodes=len(asked))
     replies = job.exchange.ask(
-        dict.fromkeys(asked, frame), group=_group(turn), timeout_seconds=job.settings.collect_seconds
+        dict.fromkeys(asked, frame), group=group_of(turn), timeout_seconds=job.settings.collect_seconds
     )
     for node, reply in replies.items():
         state = _take_contribution(job, state, ctx, node, reply, found)
@@ -211,7 +202,7 @@ def _take_contribution(
     # Whatever a node sends, it can only take itself out of the round.
     party = f"node {node}"
     try:
-        message = _read(reply)
+        message = read_reply(reply)
         if isinstance(message, Refusal):
             party = message.party
             # Not signed: it may be where a helper is to be reached, so every node that says so is asked, unless a
@@ -272,7 +263,7 @@ def _ask_helpers(job: Job, this: _Turn, state: State, ask: AskHelpers[Contributi
         requests.update(dict.fromkeys(this.nodes[helper], encode(request)))
     asked = {helper: list(slots) for helper, slots in ask.asked}
     job.progress("helpers_asked", step=ask.turn.step, attempt=ask.turn.attempt, helpers=asked)
-    replies = job.exchange.ask(requests, group=_group(ask.turn), timeout_seconds=job.settings.helpers_seconds)
+    replies = job.exchange.ask(requests, group=group_of(ask.turn), timeout_seconds=job.settings.helpers_seconds)
     for helper, slots in ask.asked:
         spoken = [replies[node] for node in this.nodes[helper]]
         state = _take_answer(job, this, state, helper, slots, spoken, headers)
@@ -317,7 +308,7 @@ def _verified_answer(
     reply: bytes | Silence,
     headers: tuple[ContributionHeader, ...],
 ) -> HelperAnswer | Complaint:
-    message = _read(reply)
+    message = read_reply(reply)
     if isinstance(message, Refusal):
         raise ProtocolError(f"refused: {message.error}: {message.message}")
     if isinstance(message, SealComplaint) and message.complaint.helper == helper:
@@ -377,11 +368,11 @@ def _store(
         cohort={offer.client: offer.declared_users for offer in store.offers},
         mechanism=None if step.mechanism is None else mechanism.to_json(step.mechanism),
         noise=plan.noise,
-        answers=[{"helper": each.helper, "slots": list(each.slots)} for each in state.answers],
+        answers=[_told(each) for each in state.answers],
         epsilon_so_far=so_far,
         delta=plan.delta,
     )
-    num_noises = {"helpers": store.num_answers, "tenant": len(store.offers), "none": 0}[plan.noise]
+    num_noises = {"helpers": store.num_answers, "none": 0}.get(plan.noise, len(store.offers))
     release = Released(total=total, num_users=state.num_users, num_tenants=len(store.offers), num_noises=num_noises)
     learned = learning.extend(plan, learned, release)
     save_checkpoint(job.settings.state, plan.digest, learned)
@@ -396,6 +387,12 @@ def _store(
         steps=len(steps(plan)),
     )
     return learned
+
+
+def _told(answered: Answered[Any]) -> dict[str, Any]:
+    if not answered.slots:
+        return {"peer": answered.helper}
+    return {"helper": answered.helper, "slots": list(answered.slots)}
 
 
 def _note_abandoned(job: Job, state: State) -> None:
@@ -415,26 +412,3 @@ def _epsilon_so_far(job: Job) -> float | None:
     if job.plan.noise == "none":
         return None
     return accounting.epsilon(charged(job.plan, job.ledger.attempts(job.plan.digest)), job.plan.delta)
-
-
-def _context(job: Job, turn: Turn, digest: bytes) -> bytes:
-    return context(
-        plan_digest=job.plan.digest,
-        job_id=job.plan.job_id,
-        step=turn.step,
-        attempt=turn.attempt,
-        num_coordinates=steps(job.plan)[turn.step].num_coordinates,
-        bits=job.plan.bits,
-        inputs_digest=digest,
-        roster_digest=job.roster.digest,
-    )
-
-
-def _read(reply: bytes | Silence) -> Message:
-    if isinstance(reply, Silence):
-        raise ProtocolError(reply.reason)
-    return decode(reply)
-
-
-def _group(turn: Turn) -> str:
-    return f"step-{turn.step}-attempt-{turn.attempt}"

@@ -4,20 +4,27 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil, inf, sqrt
+from math import ceil, inf, nextafter, sqrt
 from typing import Any, Literal, get_args
 
 from shared.accounting import calibrate_mu
 from shared.canonical import canonical_json, finite, sha256_hex
 from shared.errors import BadSetting, MalformedMessage
-from shared.mechanism import DiscreteGaussian
+from shared.mechanism import DiscreteGaussian, Skellam
 from shared.secagg.fixed_point import choose_scale, rounded_sensitivity, rounded_sum_sensitivity
 from shared.secagg.mask_sharing import MaskSharing
+from shared.secagg.pairwise_terms import PairwiseTerms
+from shared.secagg.skellam import share_of_variance
 
 FORMAT = "zhiyin-plan-1"
-Noise = Literal["helpers", "tenant", "none"]
+Topology = Literal["helpers", "pairwise"]
+Noise = Literal["helpers", "tenant", "shared", "none"]
 StepKind = Literal["popularity", "pairs", "gradient"]
-# Tenants in one sum, at most: with `tenant` noise each adds its own, and the ring must hold them all.
+NOISES_OF: dict[Topology, tuple[Noise, ...]] = {
+    "helpers": ("helpers", "tenant", "none"),
+    "pairwise": ("tenant", "shared", "none"),
+}
+# Tenants in one sum with helpers, at most: with `tenant` noise each adds its own, and the ring must hold them all.
 MAX_TENANTS = 1_000
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -89,7 +96,7 @@ class Step:
     """One release: a vector of `num_coordinates` fixed-point integers of `scale` steps to the unit.
 
     clip: L2 bound of one user in real units. mechanism: all that the step may release, None when the plan asks for no
-    noise.
+    noise. noise_variance: of the noise that each party adds that adds any, in steps squared, 0 for none.
     """
 
     index: int
@@ -97,7 +104,8 @@ class Step:
     num_coordinates: int
     clip: float
     scale: int
-    mechanism: DiscreteGaussian | None
+    mechanism: DiscreteGaussian | Skellam | None
+    noise_variance: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +115,10 @@ class TrainingPlan:
     job_id: stable over resumption. noise: who adds it ("none" is for tests; policies refuse it unless they list it).
     mu: whole budget in Gaussian DP. epsilon, delta: the claim, at least what the accountant derives from `mu`.
     popularity_share: part of mu^2 spent on popularity. max_users: capacity of the sum over the whole cohort.
-    bits: ring width. helpers: names on the roster, in order. spare_helpers: how many of them may be absent.
+    bits: ring width. topology: what hides a tenant's sum. With "helpers": helpers, names on the roster, in order, and
+    spare_helpers, how many of them may be absent. With "pairwise": num_parties, degree and threshold as in
+    `PairwiseTerms`, and colluding, how many tenants of a round may work with the server; `shared` noise counts on
+    min_tenants - colluding honest ones. What belongs to the other topology is empty or 0.
     """
 
     job_id: str
@@ -125,14 +136,23 @@ class TrainingPlan:
     bits: int
     helpers: tuple[str, ...]
     spare_helpers: int = 0
+    topology: Topology = "helpers"
+    num_parties: int = 0
+    degree: int = 0
+    threshold: int = 0
+    colluding: int = 0
 
     def __post_init__(self) -> None:
         if not _JOB_ID.fullmatch(self.job_id):
             raise ValueError(f"job_id must be 1 to 40 of a-z, 0-9 and hyphens, got {self.job_id!r}")
         if not _DIGEST.fullmatch(self.catalogue_digest):
             raise ValueError("catalogue_digest must be a SHA-256 in hex")
-        if self.noise not in get_args(Noise):
-            raise ValueError(f"noise must be one of {', '.join(get_args(Noise))}, got {self.noise!r}")
+        if self.topology not in get_args(Topology):
+            raise ValueError(f"topology must be one of {', '.join(get_args(Topology))}, got {self.topology!r}")
+        if self.noise not in NOISES_OF[self.topology]:
+            choices, known = ", ".join(NOISES_OF[self.topology]), self.noise in get_args(Noise)
+            why = f": topology {self.topology!r} has no other" if known else ""
+            raise ValueError(f"noise must be one of {choices}, got {self.noise!r}{why}")
         if self.bits not in (16, 24, 32, 64):
             raise ValueError(f"bits must be 16, 24, 32 or 64, got {self.bits}")
         if not 0 < finite("popularity_share", self.popularity_share) < 1:
@@ -147,12 +167,29 @@ class TrainingPlan:
         if self.max_users < self.min_users:
             raise ValueError(f"max_users {self.max_users} is below min_users {self.min_users}")
         try:
-            MaskSharing(helpers=self.helpers, spare=self.spare_helpers)
+            self._check_topology()
         except BadSetting as error:
             raise ValueError(str(error)) from error
         if self.recipe.num_head_items > self.num_items:
             raise ValueError(
                 f"num_head_items {self.recipe.num_head_items} exceeds the catalogue's {self.num_items} items"
+            )
+
+    def _check_topology(self) -> None:
+        if self.topology == "helpers":
+            MaskSharing(helpers=self.helpers, spare=self.spare_helpers)
+            numbers = ("num_parties", "degree", "threshold", "colluding")
+            if any(getattr(self, name) for name in numbers):
+                raise BadSetting(f"{', '.join(numbers)} are of topology 'pairwise', and 0 with helpers")
+            return
+        if self.helpers or self.spare_helpers:
+            raise BadSetting("topology 'pairwise' has no helpers")
+        _ = self.terms
+        if not 0 <= self.colluding <= self.min_tenants - 2:
+            # A sum with one honest party in it is that party's vector to all the others.
+            raise BadSetting(
+                f"colluding must be from 0 to min_tenants - 2 = {self.min_tenants - 2}, got {self.colluding}: a sum "
+                "needs two honest tenants"
             )
 
     @cached_property
@@ -162,8 +199,23 @@ class TrainingPlan:
 
     @cached_property
     def sharing(self) -> MaskSharing:
-        """Which helper holds which mask."""
+        """Which helper holds which mask. Raises BadSetting where there are no helpers."""
         return MaskSharing(helpers=self.helpers, spare=self.spare_helpers)
+
+    @cached_property
+    def terms(self) -> PairwiseTerms:
+        """What the parties of a pairwise round agree on. Raises BadSetting for numbers that are none."""
+        return PairwiseTerms(
+            num_parties=self.num_parties,
+            degree=self.degree,
+            threshold=self.threshold,
+            min_active=self.min_tenants,
+        )
+
+    @property
+    def min_honest(self) -> int:
+        """Tenants that are in every pairwise sum and keep their part of the noise to themselves."""
+        return self.min_tenants - self.colluding
 
     @property
     def releases_per_step(self) -> int:
@@ -194,7 +246,7 @@ def steps(plan: TrainingPlan) -> tuple[Step, ...]:
     return popularity, *(_gradient_step(plan, recipe, i, mu_round) for i in range(1, recipe.num_rounds + 1))
 
 
-def mechanisms(plan: TrainingPlan) -> tuple[DiscreteGaussian, ...]:
+def mechanisms(plan: TrainingPlan) -> tuple[DiscreteGaussian | Skellam, ...]:
     """What the accountant composes; empty when the plan asks for no noise."""
     return tuple(step.mechanism for step in steps(plan) if step.mechanism is not None)
 
@@ -248,7 +300,7 @@ def _user_step(plan: TrainingPlan, index: int, kind: StepKind, size: int, touche
     def sensitivity(scale: int) -> float:
         return rounded_sensitivity(scale=scale, clip=1.0, num_touched=touched)
 
-    return _step(plan, index, kind, size, 1.0, sensitivity, mu)
+    return _step(plan, index, kind, size, touched, 1.0, sensitivity, mu)
 
 
 def _gradient_step(plan: TrainingPlan, recipe: ReconPlan, index: int, mu: float) -> Step:
@@ -257,7 +309,8 @@ def _gradient_step(plan: TrainingPlan, recipe: ReconPlan, index: int, mu: float)
     def sensitivity(scale: int) -> float:
         return rounded_sum_sensitivity(scale=scale, clip=clip, num_coordinates=size, max_users=plan.max_users)
 
-    return _step(plan, index, "gradient", size, clip, sensitivity, mu)
+    # The whole sum is rounded at once, so one user may move the rounding of every coordinate.
+    return _step(plan, index, "gradient", size, size, clip, sensitivity, mu)
 
 
 def _step(
@@ -265,27 +318,63 @@ def _step(
     index: int,
     kind: StepKind,
     size: int,
+    touched: int,
     clip: float,
     sensitivity: Callable[[int], float],
     mu: float,
 ) -> Step:
-    # Every tenant may add noise of its own, and a roster has fewer tenants than 1,000.
-    num_noises = {"helpers": len(plan.sharing.slots), "tenant": MAX_TENANTS, "none": 0}[plan.noise]
-    releases = plan.releases_per_step
+    num_noises, multiplier = _noises(plan, mu)
     scale = choose_scale(
         bits=plan.bits,
         max_users=plan.max_users,
         clip=clip,
-        noise_multiplier=sqrt(releases) / mu if num_noises else 0.0,
+        noise_multiplier=multiplier,
         num_noises=num_noises,
         sensitivity=sensitivity,
     )
-    noise, moved = None, sensitivity(scale)
-    if plan.noise != "none":
-        # Releases with noise of their own are one release of a longer vector, which a user moves sqrt(releases) as far.
-        together = moved * sqrt(releases)
-        noise = DiscreteGaussian(noise_std=ceil(together / mu), sensitivity=together, num_coordinates=releases * size)
-    return Step(index=index, kind=kind, num_coordinates=size, clip=clip, scale=scale, mechanism=noise)
+    mechanism, variance = _mechanism(plan, size, touched, sensitivity(scale), mu)
+    return Step(
+        index=index,
+        kind=kind,
+        num_coordinates=size,
+        clip=clip,
+        scale=scale,
+        mechanism=mechanism,
+        noise_variance=variance,
+    )
+
+
+def _noises(plan: TrainingPlan, mu: float) -> tuple[int, float]:
+    """How many independent noises the ring must hold at most, and the deviation of each over the sensitivity."""
+    match plan.noise:
+        case "none":
+            return 0, 0.0
+        case "helpers":
+            return len(plan.sharing.slots), sqrt(plan.releases_per_step) / mu
+        case "tenant":
+            return MAX_TENANTS if plan.topology == "helpers" else plan.num_parties, 1 / mu
+        case "shared":
+            # Counted twice: a share's variance is rounded up to an even number, and a Skellam tail is a little heavier.
+            return 2 * plan.num_parties, 1 / (mu * sqrt(plan.min_honest))
+
+
+def _mechanism(
+    plan: TrainingPlan, size: int, touched: int, moved: float, mu: float
+) -> tuple[DiscreteGaussian | Skellam | None, int]:
+    """What the step releases, and the variance that each party adds. moved: L2 sensitivity in steps."""
+    if plan.noise == "none":
+        return None, 0
+    if plan.noise == "shared":
+        share = share_of_variance((moved / mu) ** 2, plan.min_honest)
+        # Of integers, |k| <= k^2; and Cauchy-Schwarz over the entries that one user can change. Rounded up.
+        l1 = max(moved, nextafter(min(moved * sqrt(touched), moved * moved) * (1 + 2.0**-50), inf))
+        return Skellam(variance=share * plan.min_honest, sensitivity=moved, l1_sensitivity=l1), share
+    # Releases with noise of their own are one release of a longer vector, which a user moves sqrt(releases) as far.
+    releases = plan.releases_per_step
+    together = moved * sqrt(releases)
+    noise_std = ceil(together / mu)
+    counted = DiscreteGaussian(noise_std=noise_std, sensitivity=together, num_coordinates=releases * size)
+    return counted, noise_std**2
 
 
 def _same_types(kind: type, fields: dict[str, Any]) -> None:

@@ -97,9 +97,9 @@ class Cast:
     def home(self, name: str) -> ClientHome:
         return ClientHome.open(self.homes[name])
 
-    def run(self, names: Sequence[str] = NAMES, **grid_options: Any) -> None:
-        """One run of the unmodified ServerApp against the unmodified ClientApps of `names`."""
-        configs = [{HOME_SETTING: str(self.homes[name])} for name in names]
+    def run(self, names: Sequence[str] | None = None, **grid_options: Any) -> None:
+        """One run of the unmodified ServerApp against the unmodified ClientApps of `names`, or of everybody."""
+        configs = [{HOME_SETTING: str(self.homes[name])} for name in (self.homes if names is None else names)]
         run_in_process(server_app, InProcessGrid(client_app, configs, **grid_options), {"job": str(self.job)})
 
     def published(self) -> Artifact:
@@ -130,13 +130,16 @@ def make_cast(
     max_declared_users: str = "{}",
     helpers: tuple[str, ...] = HELPERS,
     spare_helpers: int = 0,
+    names: Sequence[str] = NAMES,
+    plan_changes: dict[str, Any] | None = None,
+    policy_changes: dict[str, Any] | None = None,
 ) -> Cast:
     issuer, publisher = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     opened = {
         name: ClientHome.create(folder / "homes" / name, policy=LocalPolicy(name=name), catalogue=CATALOGUE)
-        for name in NAMES
+        for name in names
     }
-    declared = {**dict.fromkeys(NAMES, USERS_EACH), **(declared or {})}
+    declared = {**dict.fromkeys(names, USERS_EACH), **(declared or {})}
     pins = {name: PinnedHelper(signing=opened[name].vault.signing_public) for name in helpers}
     for name, home in opened.items():
         policy = LocalPolicy(
@@ -151,6 +154,7 @@ def make_cast(
             issuer_public_key=issuer.public_key().public_bytes_raw().hex(),
             publisher_public_key=publisher.public_key().public_bytes_raw().hex(),
             helpers=pins,
+            **(policy_changes or {}),
         )
         write_file(home.folder / POLICY_FILE, render_policy(policy).encode())
         fill(home, (histories or {}).get(name, history_of(name, declared[name])), user_names)
@@ -169,6 +173,7 @@ def make_cast(
         bits=64,
         helpers=helpers,
         spare_helpers=spare_helpers,
+        **(plan_changes or {}),
     )
     server = folder / "server"
     server.mkdir()

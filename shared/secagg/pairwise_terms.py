@@ -48,6 +48,7 @@ class PairwiseMinima:
     whom it invites and would invite those. dropped: share of the parties that may fall silent.
     privacy_bits, recovery_bits: see `shared.secagg.graph`; they matter beyond 100 parties only.
     min_active: least number of parties in a sum. min_users: least number of users that these declare together.
+    least_colluding: colluding parties that the round itself is to bear, if they are more than that share.
     """
 
     corrupt: float
@@ -56,17 +57,18 @@ class PairwiseMinima:
     recovery_bits: int
     min_active: int
     min_users: int
+    least_colluding: int = 0
 
     def colluding(self, num_tenants: int) -> int:
         """How many parties may collude, of `num_tenants` on the roster."""
-        return graph.share_of(self.corrupt, num_tenants)
+        return max(self.least_colluding, graph.share_of(self.corrupt, num_tenants))
 
     def min_honest(self, terms: PairwiseTerms, num_tenants: int) -> int:
         """Honest parties in every sum that can open: as many shares of noise may be counted, and no more."""
         return terms.min_active - self.colluding(num_tenants)
 
-    def check(self, terms: PairwiseTerms, *, num_tenants: int) -> None:
-        """Raise PolicyViolation, naming what is asked and what is allowed, or BadSetting if no graph would do."""
+    def least_degree(self, terms: PairwiseTerms) -> int:
+        """The least degree that bears the shares. Raises BadSetting if no graph would do."""
         degree, _ = graph.choose_degree(
             terms.num_parties,
             corrupt=self.corrupt,
@@ -74,7 +76,11 @@ class PairwiseMinima:
             privacy_bits=self.privacy_bits,
             recovery_bits=self.recovery_bits,
         )
-        _at_least("degree", terms.degree, degree)
+        return degree
+
+    def check(self, terms: PairwiseTerms, *, num_tenants: int) -> None:
+        """Raise PolicyViolation, naming what is asked and what is allowed, or BadSetting if no graph would do."""
+        _at_least("degree", terms.degree, self.least_degree(terms))
         _at_least("min_active", terms.min_active, self.min_active)
         self.check_threshold(terms, num_parties=terms.num_parties, num_tenants=num_tenants)
         # A sum with one honest party in it is that party's vector to all the others.

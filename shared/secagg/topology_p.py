@@ -139,6 +139,11 @@ def deal(
     return after, signed(unsigned, signing_key)
 
 
+def check_deliveries(state: ClientState, deliveries: Sequence[Delivery]) -> None:
+    """Raise what `mask_vector` raises for these deliveries: for asking before the vector is computed and paid for."""
+    _open_deliveries(_in_phase(state, Dealt), deliveries)
+
+
 def mask_vector(
     state: ClientState,
     deliveries: Sequence[Delivery],

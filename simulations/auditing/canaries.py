@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from client.tenant import tenant_values
 from shared.accounting import epsilon_gdp
 from shared.interactions import Interactions, concatenate
+from shared.mechanism import DiscreteGaussian
 from shared.plan import CooccurrencePlan, ReconPlan, Step, TrainingPlan, make_plan, mechanisms, steps
 from shared.secagg import discrete_gaussian
 from simulations.audit import Audit, audit
@@ -107,8 +108,8 @@ def releases_along(these: Worlds, *, canary: bool, flaw: Flaw, trainings: int) -
     total = np.zeros(trainings)
     values = these.with_canary if canary else these.without
     for step, sent, first, second in zip(these.steps, values, these.without, these.with_canary, strict=True):
-        if step.mechanism is None:
-            raise ValueError("a plan without noise has no statement to audit")
+        if not isinstance(step.mechanism, DiscreteGaussian):
+            raise ValueError("only a plan with noise by helpers or tenants has a statement to audit here")
         std = step.mechanism.noise_std
         drawn = discrete_gaussian.sample(
             std // 2 if flaw == "half the noise" else std, trainings * len(sent), os.urandom

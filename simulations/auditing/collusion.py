@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from client.device import device_values
 from client.tenant import tenant_values
 from shared.interactions import Interactions
+from shared.mechanism import DiscreteGaussian
 from shared.plan import Step, steps
 from shared.roster import open_roster
 from shared.secagg import ring
@@ -43,7 +44,7 @@ def log_likelihood_ratio(
         known = [_values(stage, step, inputs, name, stage.histories[name]) for name in PARTIES if name != TARGET]
         first, second = (_values(stage, step, inputs, TARGET, world) for world in worlds)
         left = (seen - np.sum(known, axis=0) - (first + second) / 2).astype(np.float64)
-        deviation = step.mechanism.noise_std if step.mechanism is not None else inf
+        deviation = step.mechanism.noise_std if isinstance(step.mechanism, DiscreteGaussian) else inf
         total += float(left @ (second - first)) / deviation**2
     return np.array([total])
 

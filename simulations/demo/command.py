@@ -8,8 +8,9 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_args
 
 import numpy as np
 import typer
@@ -21,6 +22,7 @@ from client.home import STORE_FILE, ClientHome
 from client.importing import import_source
 from client.recommend import install_model, suggest
 from shared.errors import BadSetting
+from shared.plan import Topology
 from simulations.demo.parties import Budgets, Cast, TenantTerms, make_cast
 from simulations.demo.presenting import Narrator, print_scoreboard, write_html
 from simulations.demo.scenario import Scenario, make_scenario, write_history_file
@@ -33,7 +35,7 @@ from simulations.demo.scoreboard import (
     reference_rows,
     tenant_cases,
 )
-from simulations.demo.settings import DemoSettings, ModelSettings, settings_of_size
+from simulations.demo.settings import CORRUPT, DROPPED, DemoSettings, ModelSettings, settings_of_size
 from simulations.demo.training import DeployedTrainer, InProcessTrainer, Published, Trainer, demo_plan, train
 from simulations.deployment.federation import REPOSITORY, Federation, FederationSettings, Tenant
 
@@ -43,6 +45,18 @@ REPORT = "report.json"
 # Fewer learners than this, and pairs could not be told from noise; fewer items, and subjects have no tracks.
 LEAST_USERS, LEAST_ITEMS = 1_000, 200
 Models = dict[str, list[Published]]
+# What three institutions have to set on purpose: the defaults bear a drop-out as well, which takes five.
+PAIRWISE_POLICY: dict[str, Any] = {
+    "allowed_topologies": ("pairwise",),
+    "allowed_noise": ("shared",),
+    "pairwise_corrupt": CORRUPT,
+    "pairwise_dropped": DROPPED,
+}
+
+
+class DemoTopology(StrEnum):
+    helpers = "helpers"
+    pairwise = "pairwise"
 
 
 @demo_app.callback(invoke_without_command=True)
@@ -58,6 +72,10 @@ def demo(
         typer.Option(min=LEAST_USERS, help="Learners of the marketplace; its settings were chosen for the default."),
     ] = DemoSettings().num_users,
     items: Annotated[int, typer.Option(min=LEAST_ITEMS, help="Courses and e-books in it.")] = DemoSettings().num_items,
+    topology: Annotated[
+        DemoTopology,
+        typer.Option(help="Who hides an institution's sums: two helpers among them, or each pair of institutions."),
+    ] = DemoTopology.helpers,
     trainings: Annotated[
         int | None,
         typer.Option(min=1, help="Of each private row, for its deviation; 4 unless given, 3 with --in-process."),
@@ -68,7 +86,11 @@ def demo(
     console = Console(file=sys.stdout)
     started = time.monotonic()
     settings = settings_of_size(
-        seed=seed, num_users=users, num_items=items, trainings=trainings or (3 if in_process else 4)
+        seed=seed,
+        num_users=users,
+        num_items=items,
+        trainings=trainings or (3 if in_process else 4),
+        topology=get_args(Topology)[list(DemoTopology).index(topology)],
     )
     folder = _fresh_folder(out)
     with _terminated_like_interrupted():
@@ -87,6 +109,11 @@ def _run(console: Console, settings: DemoSettings, folder: Path, *, in_process: 
         scenario = make_scenario(seed=settings.seed, num_users=settings.num_users, num_items=settings.num_items)
         digest = bundle_digest(REPOSITORY)
         tell("Making keys, the signed roster and each institution's policy; importing its histories")
+        if settings.topology == "pairwise":
+            tell(
+                "No helpers: institutions mask for each other. Of three, one may work with the server and none may be "
+                "missing, so their policies assume no drop-outs"
+            )
         cast = _cast(settings, scenario, folder, digest)
         _import_histories(scenario, cast)
         with contextlib.ExitStack() as stack:
@@ -110,9 +137,12 @@ def _run(console: Console, settings: DemoSettings, folder: Path, *, in_process: 
 
 
 def _cast(settings: DemoSettings, scenario: Scenario, folder: Path, digest: str) -> Cast:
+    by_helpers = settings.topology == "helpers"
     terms = [
         # Rounded up to a hundred: the declared number is public, so it is not the exact one.
-        TenantTerms(name=tenant.name, declared_users=-(-tenant.num_users // 100) * 100, is_helper=place < 2)
+        TenantTerms(
+            name=tenant.name, declared_users=-(-tenant.num_users // 100) * 100, is_helper=by_helpers and place < 2
+        )
         for place, tenant in enumerate(scenario.tenants)
     ]
     # Room for both jobs, and in each for one attempt that has to be repeated.
@@ -125,6 +155,7 @@ def _cast(settings: DemoSettings, scenario: Scenario, folder: Path, digest: str)
         app_digests=(digest,),
         min_users=settings.min_users,
         now=int(time.time()),
+        policy_changes=None if by_helpers else PAIRWISE_POLICY,
     )
 
 
@@ -210,6 +241,7 @@ def _report(scoreboard: Scoreboard, settings: DemoSettings, *, in_process: bool,
         "unit": "user with their whole history",
         "adjacency": "add or remove one user",
         "deployed": not in_process,
+        "topology": settings.topology,
         "seed": settings.seed,
         "users": settings.num_users,
         "items": settings.num_items,

@@ -7,6 +7,7 @@ public halves are exchanged, and each institution writes its own policy.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -86,6 +87,7 @@ def make_cast(
     app_digests: tuple[str, ...],
     min_users: int,
     now: int,
+    policy_changes: Mapping[str, Any] | None = None,
 ) -> Cast:
     """Make every party's keys, enrol all, publish the roster, then write policies that pin issuer, helpers, bundle."""
     issuer, publisher = IssuerFolder.create(folder / "issuer"), Ed25519PrivateKey.generate()
@@ -120,6 +122,7 @@ def make_cast(
             publisher_public_key=cast.publisher_public_key,
             app_digests=app_digests,
             helpers=pins,
+            **(policy_changes or {}),
         )
         write_file(homes[term.name] / POLICY_FILE, render_policy(policy).encode())
     return cast

@@ -50,13 +50,13 @@ class Narrator:
 
     @contextmanager
     def job(self, plan: TrainingPlan) -> Iterator[OnEvent]:
-        """A bar of the plan's steps, two parts a step: contributions and helpers."""
+        """A bar of the plan's steps, two parts a step: contributions, and what opens their sum."""
         total = 2 * len(steps(plan))
         bar = self._progress.add_task(f"job {plan.job_id}", total=total)
 
         def on_event(event: Mapping[str, Any]) -> None:
             match event["event"]:
-                case "helpers_asked":
+                case "helpers_asked" | "peers_asked":
                     self._progress.update(bar, completed=2 * event["step"] + 1)
                 case "step_released":
                     self._progress.update(bar, completed=2 * event["step"] + 2)

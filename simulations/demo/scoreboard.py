@@ -184,9 +184,9 @@ def _alone_model(
 
 
 def _dp_popularity(scenario: Scenario, settings: DemoSettings) -> Row:
-    # The whole budget on popularity, with both helpers' noise: the best that popularity can do at this epsilon.
+    # The whole budget on popularity, with all of the noise that a sum has: the best that popularity can do at epsilon.
     rng = np.random.default_rng([settings.seed, 1])
-    std = sqrt(2) / mu_for(settings.epsilon, settings.delta)
+    std = sqrt(settings.noise_copies) / mu_for(settings.epsilon, settings.delta)
     exact = popularity_vectors(scenario.split.train).total()
     figures = tuple(
         measure(constant_scorer(exact + rng.normal(0.0, std, len(exact))), scenario.split.test)

@@ -2,11 +2,18 @@
 
 from dataclasses import dataclass, field, replace
 
-from shared.plan import CooccurrencePlan, ReconPlan
+from shared.plan import CooccurrencePlan, ReconPlan, Topology
 from shared.ranking import FoldIn
 from shared.recipes.readouts import FactorsSettings, WeightsSettings
 
-AGAINST = "the server and the other tenants, while one of the helpers is honest; and everybody else"
+AGAINST: dict[Topology, str] = {
+    "helpers": "the server and the other tenants, while one of the helpers is honest; and everybody else",
+    "pairwise": "the server and up to one other tenant together; and everybody who sees only the model",
+}
+# Noise in the sum over noise that is counted: two helpers of whom one is, three tenants of whom two are.
+NOISE_COPIES: dict[Topology, float] = {"helpers": 2.0, "pairwise": 1.5}
+# Three institutions: one of them may work with the server, and then every one has to stay to the end of a round.
+CORRUPT, DROPPED = 0.3, 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +40,7 @@ class DemoSettings:
     delta: float = 1e-6
     popularity_share: float = 0.08
     recon_popularity_share: float = 0.05
-    against: str = AGAINST
+    topology: Topology = "helpers"
     fold_in: FoldIn = FoldIn(recency=2.0, popularity_discount=0.3, text_weight=2.0)
     factors_fold_in: FoldIn = FoldIn(recency=2.0, popularity_discount=0.15, text_weight=1.0)
     recon_fold_in: FoldIn = FoldIn(recency=2.0, max_items=80, text_weight=2.0, ridge=10.0, negative_weight=0.8)
@@ -55,6 +62,14 @@ class DemoSettings:
     models: tuple[ModelSettings, ...] = field(init=False)
     recon_models: tuple[ModelSettings, ...] = field(init=False)
 
+    @property
+    def against(self) -> str:
+        return AGAINST[self.topology]
+
+    @property
+    def noise_copies(self) -> float:
+        return NOISE_COPIES[self.topology]
+
     def __post_init__(self) -> None:
         weights = WeightsSettings(threshold=0.5, ridge=0.03, diagonal=2.0, rank=150)
         factors = FactorsSettings(ridge=0.03, diagonal=2.0)
@@ -67,7 +82,9 @@ class DemoSettings:
         object.__setattr__(self, "recon_models", recon)
 
 
-def settings_of_size(*, seed: int, num_users: int, num_items: int, trainings: int) -> DemoSettings:
+def settings_of_size(
+    *, seed: int, num_users: int, num_items: int, trainings: int, topology: Topology = "helpers"
+) -> DemoSettings:
     """The demonstration on another marketplace: heads are the same share of its catalogue, the least cohort of it."""
     usual = DemoSettings()
 
@@ -80,6 +97,7 @@ def settings_of_size(*, seed: int, num_users: int, num_items: int, trainings: in
         num_users=num_users,
         num_items=num_items,
         trainings=trainings,
+        topology=topology,
         min_users=max(1, round(usual.min_users * num_users / usual.num_users)),
         cooccurrence=replace(usual.cooccurrence, num_head_items=head(usual.cooccurrence.num_head_items)),
         recon=replace(usual.recon, num_head_items=head(usual.recon.num_head_items)),

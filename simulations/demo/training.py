@@ -23,13 +23,15 @@ from shared.errors import ProcessFailed
 from shared.plan import CooccurrencePlan, ReconPlan, TrainingPlan, make_plan, plan_to_json
 from shared.published import ranking_model
 from shared.ranking import RankingModel
+from shared.secagg.graph import choose_degree, share_of
 from simulations.demo.parties import Cast
 from simulations.demo.scenario import Scenario
-from simulations.demo.settings import DemoSettings, ModelSettings
+from simulations.demo.settings import CORRUPT, DROPPED, DemoSettings, ModelSettings
 from simulations.deployment.federation import Federation
 from simulations.engine import InProcessGrid, run_in_process
 
-JOB_SECONDS = 300.0
+# Flower's polling delivers a message in seconds, and a step without helpers has five where others have two.
+JOB_SECONDS = 600.0
 _POLL_SECONDS = 0.1
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -108,21 +110,36 @@ def demo_plan(
 ) -> TrainingPlan:
     """The plan that the server of the demonstration asks for."""
     cooccurrence = isinstance(recipe, CooccurrencePlan)
+    terms: dict[str, Any] = {"noise": "helpers", "min_tenants": 2}
+    if settings.topology == "pairwise":
+        terms = _pairwise_terms(len(cast.homes))
     return make_plan(
         epsilon=settings.epsilon,
         delta=settings.delta,
-        noise="helpers",
         job_id=job_id,
         recipe=recipe,
         catalogue_digest=scenario.catalogue.digest,
         num_items=scenario.catalogue.num_items,
         popularity_share=settings.popularity_share if cooccurrence else settings.recon_popularity_share,
-        min_tenants=2,
         min_users=settings.min_users,
         max_users=2 * settings.num_users,
         bits=64,
         helpers=cast.helpers,
+        **terms,
     )
+
+
+def _pairwise_terms(num_parties: int) -> dict[str, Any]:
+    degree, threshold = choose_degree(num_parties, corrupt=CORRUPT, dropped=DROPPED, privacy_bits=40, recovery_bits=20)
+    return {
+        "topology": "pairwise",
+        "noise": "shared",
+        "num_parties": num_parties,
+        "degree": degree,
+        "threshold": threshold,
+        "colluding": share_of(CORRUPT, num_parties),
+        "min_tenants": num_parties,
+    }
 
 
 def train(

@@ -65,6 +65,14 @@ def cooccurrence(**changes: Any) -> TrainingPlan:
     return _plan(recipe, **changes)
 
 
+def pairwise(**changes: Any) -> TrainingPlan:
+    fields: dict[str, Any] = {
+        "topology": "pairwise", "helpers": (), "noise": "shared", "num_parties": 5, "degree": 4, "threshold": 3,
+        "colluding": 1, "min_tenants": 4,
+    }  # fmt: skip
+    return cooccurrence(**{**fields, **changes})
+
+
 def recon(**changes: Any) -> TrainingPlan:
     recipe = ReconPlan(
         num_factors=4, num_rounds=2, num_head_items=8, max_items_per_user=8, ridge=1.0, negative_weight=0.1,

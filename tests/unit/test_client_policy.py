@@ -11,7 +11,7 @@ from client.policy_file import load_policy, policy_from, render_policy
 from shared.errors import BadSetting, PolicyViolation
 from shared.plan import CooccurrencePlan, ReconPlan, TrainingPlan
 from shared.roster import Roster
-from tests.unit.client_homes import CATALOGUE, PINS, ROSTER, cooccurrence, make_catalogue, make_policy, recon
+from tests.unit.client_homes import CATALOGUE, PINS, ROSTER, cooccurrence, make_catalogue, make_policy, pairwise, recon
 
 THREE = ("east", "north", "south")
 
@@ -76,6 +76,13 @@ def test_an_infinite_budget_survives_the_file(tmp_path: Path) -> None:
         ('allowed_noise = ["server"]', "allowed_noise"),
         ('allowed_noise = ["none"]', "epsilon"),
         ('allowed_recipes = ["als"]', "allowed_recipes"),
+        ('allowed_topologies = ["ring"]', "allowed_topologies"),
+        ("allowed_topologies = []", "allowed_topologies"),
+        ("pairwise_corrupt = 1.0", "pairwise_corrupt"),
+        ("pairwise_corrupt = -0.1", "pairwise_corrupt"),
+        ("pairwise_dropped = nan", "pairwise_dropped"),
+        ("pairwise_privacy_bits = 0", "pairwise_privacy_bits"),
+        ("pairwise_recovery_bits = 1.5", "pairwise_recovery_bits"),
         ('issuer_public_key = "abc"', "issuer_public_key"),
         ("issuer_public_key = 7", "issuer_public_key"),
         ('publisher_public_key = "' + "G" * 64 + '"', "publisher_public_key"),
@@ -129,6 +136,7 @@ def with_recipe(plan: TrainingPlan, **changes: Any) -> TrainingPlan:
     return replace(plan, recipe=replace(plan.recipe, **changes))
 
 
+PAIRWISE = make_policy(allowed_topologies=("pairwise",), allowed_noise=("shared",))
 REFUSED: list[tuple[str, LocalPolicy, TrainingPlan]] = [
     ("catalogue_digest", make_policy(), replace(cooccurrence(), catalogue_digest="0" * 64)),
     ("num_items", make_policy(), replace(cooccurrence(), num_items=13)),
@@ -151,6 +159,17 @@ REFUSED: list[tuple[str, LocalPolicy, TrainingPlan]] = [
     ("num_factors", make_policy(max_num_factors=3), recon()),
     ("max_items_per_user", make_policy(max_items_per_user=7), recon()),
     ("max_grad_norm", make_policy(max_grad_norm=0.5), recon()),
+    ("topology", make_policy(allowed_topologies=("pairwise",)), cooccurrence()),
+    ("topology", make_policy(allowed_noise=("shared",)), pairwise()),
+    ("noise", make_policy(allowed_topologies=("pairwise",)), pairwise()),
+    ("num_parties", PAIRWISE, pairwise(num_parties=4, degree=3)),
+    ("num_parties", PAIRWISE, pairwise(num_parties=3, degree=2, threshold=2, min_tenants=3)),
+    ("degree", PAIRWISE, pairwise(degree=2, threshold=2)),
+    ("colluding", PAIRWISE, pairwise(colluding=0)),
+    ("threshold", PAIRWISE, pairwise(threshold=2)),
+    ("threshold", PAIRWISE, pairwise(colluding=2)),
+    ("min_tenants", replace(PAIRWISE, min_tenants=5), pairwise()),
+    ("epsilon", PAIRWISE, replace(pairwise(), mu=1.1 * pairwise().mu)),
     ("delta", make_policy(delta=1e-7), cooccurrence()),
     ("epsilon", make_policy(max_epsilon_per_job=0.9), cooccurrence()),
     ("epsilon", make_policy(epsilon=0.9), cooccurrence()),
@@ -169,9 +188,43 @@ def test_a_plan_beyond_the_policy_is_refused_naming_the_field(
 
 def test_every_comparison_that_the_check_makes_has_a_plan_above_that_fails_it() -> None:
     made = {
-        demand.field for plan in (cooccurrence(), recon()) for demand in demands(make_policy(), plan, ROSTER, CATALOGUE)
+        demand.field
+        for plan in (cooccurrence(), recon(), pairwise())
+        for demand in demands(make_policy(), plan, ROSTER, CATALOGUE)
     }
-    assert made == {field for field, _, _ in REFUSED}
+    # Where no graph would do, it is the number of parties that is refused.
+    assert made | {"num_parties"} == {field for field, _, _ in REFUSED}
+
+
+def test_a_pairwise_plan_within_the_policy_passes() -> None:
+    check(PAIRWISE, pairwise())
+    check(replace(PAIRWISE, allowed_noise=("tenant",)), pairwise(noise="tenant"))
+
+
+def test_a_federation_of_three_passes_only_where_the_policy_assumes_less_on_purpose() -> None:
+    three = pairwise(num_parties=3, degree=2, threshold=2, min_tenants=3)
+    with pytest.raises(PolicyViolation, match="federations of 3 or 4 need smaller shares"):
+        check(PAIRWISE, three)
+    check(replace(PAIRWISE, pairwise_dropped=0.0), three)
+    check(replace(PAIRWISE, pairwise_dropped=0.0, pairwise_corrupt=0.0), three)
+
+
+def test_the_share_that_may_collude_is_of_all_tenants_on_the_roster() -> None:
+    # Six of them, of which the server invites five: it would invite the two that work with it.
+    more = tuple(
+        replace(ROSTER.entries[0], name=f"more-{n}", signing_key=f"{n}a" * 32, sealing=None, roles=("tenant",))
+        for n in range(3)
+    )
+    entries = (*ROSTER.entries, *more)
+    with pytest.raises(PolicyViolation, match="colluding is 1, this client's policy allows 2 or more"):
+        check(PAIRWISE, pairwise(), replace(ROSTER, entries=entries))
+
+
+def test_a_client_holds_a_round_against_the_stricter_of_policy_and_plan() -> None:
+    minima = make_policy(min_tenants=3, min_users=500, pairwise_corrupt=0.0).pairwise_minima(pairwise())
+    assert (minima.min_active, minima.min_users, minima.colluding(5)) == (4, 500, 1)
+    minima = make_policy(min_tenants=5, min_users=1, pairwise_corrupt=0.5).pairwise_minima(pairwise())
+    assert (minima.min_active, minima.min_users, minima.colluding(5)) == (5, 200, 3)
 
 
 def test_every_field_of_a_plan_that_decides_protection_is_compared() -> None:

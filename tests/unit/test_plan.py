@@ -1,11 +1,12 @@
 from dataclasses import replace
-from math import sqrt
+from math import ceil, sqrt
 from typing import Any
 
 import pytest
 
 from shared.accounting import epsilon
 from shared.errors import BadSetting, MalformedMessage
+from shared.mechanism import Skellam
 from shared.plan import (
     CooccurrencePlan,
     ReconPlan,
@@ -50,6 +51,20 @@ def plan(**changes: Any) -> TrainingPlan:
         "helpers": ("north", "south"),
     }
     return make_plan(**{**fields, **changes})
+
+
+def pairwise(**changes: Any) -> TrainingPlan:
+    fields: dict[str, Any] = {
+        "topology": "pairwise",
+        "helpers": (),
+        "noise": "shared",
+        "num_parties": 5,
+        "degree": 4,
+        "threshold": 3,
+        "colluding": 1,
+        "min_tenants": 4,
+    }
+    return plan(**{**fields, **changes})
 
 
 @pytest.mark.parametrize("recipe", [COOCCURRENCE, RECON])
@@ -108,7 +123,7 @@ def test_without_noise_there_is_nothing_to_account() -> None:
 
 
 def test_json_gives_back_the_same_plan_and_digest() -> None:
-    for made in (plan(), plan(recipe=RECON)):
+    for made in (plan(), plan(recipe=RECON), pairwise(), pairwise(recipe=RECON)):
         again = plan_from_json(plan_to_json(made))
         assert again == made
         assert again.digest == made.digest
@@ -133,12 +148,12 @@ def test_every_field_changes_the_digest() -> None:
         "helpers": ("south", "north"),
         "spare_helpers": 1,
     }
-    made = replace(made, helpers=("east", "north", "south"))
-    assert set(changes) == set(TrainingPlan.__dataclass_fields__)
-    assert (
-        len({replace(made, **{name: value}).digest for name, value in changes.items()} | {made.digest})
-        == len(changes) + 1
-    )
+    of_pairs: dict[str, Any] = {"num_parties": 6, "degree": 5, "threshold": 4, "colluding": 0}
+    made, by_pairs = replace(made, helpers=("east", "north", "south")), pairwise()
+    assert {*changes, *of_pairs, "topology"} == set(TrainingPlan.__dataclass_fields__)
+    digests = {replace(made, **{name: value}).digest for name, value in changes.items()} | {made.digest}
+    digests |= {replace(by_pairs, **{name: value}).digest for name, value in of_pairs.items()} | {by_pairs.digest}
+    assert len(digests) == len(changes) + 1 + len(of_pairs) + 1
 
 
 @pytest.mark.parametrize(
@@ -185,3 +200,86 @@ def test_a_missing_field_from_a_peer_is_refused() -> None:
 def test_a_head_larger_than_the_catalogue_is_a_bad_setting() -> None:
     with pytest.raises(BadSetting, match="num_head_items 40"):
         plan(num_items=30)
+
+
+@pytest.mark.parametrize("recipe", [COOCCURRENCE, RECON])
+@pytest.mark.parametrize("target", [0.5, 2.0])
+def test_shared_noise_is_the_least_that_keeps_the_promise_with_the_honest_tenants_alone(
+    recipe: CooccurrencePlan | ReconPlan, target: float
+) -> None:
+    made = pairwise(recipe=recipe, epsilon=target)
+    assert epsilon(mechanisms(made), made.delta) <= target
+    assert epsilon(mechanisms(replace(made, mu=made.mu * 1.01)), made.delta) > target
+    for step in steps(made):
+        assert isinstance(step.mechanism, Skellam)
+        # Three of the four tenants in a sum may be counted on.
+        assert step.mechanism.variance == 3 * step.noise_variance
+
+
+def test_one_more_colluding_tenant_takes_a_larger_share_of_noise_from_each() -> None:
+    fewer, more = (pairwise(colluding=colluding, min_tenants=5) for colluding in (0, 2))
+    for before, after in zip(steps(fewer), steps(more), strict=True):
+        assert after.noise_variance == pytest.approx(before.noise_variance * 5 / 3, rel=1e-3)
+
+
+def test_the_l1_sensitivity_counts_the_entries_that_one_user_can_change() -> None:
+    popularity, pairs = steps(pairwise())
+    assert isinstance(popularity.mechanism, Skellam)
+    assert isinstance(pairs.mechanism, Skellam)
+    assert popularity.mechanism.l1_sensitivity == pytest.approx(popularity.mechanism.sensitivity * sqrt(100))
+    assert pairs.mechanism.l1_sensitivity == pytest.approx(pairs.mechanism.sensitivity * sqrt(20 * 19 / 2))
+    *_, gradient = steps(pairwise(recipe=RECON))
+    assert isinstance(gradient.mechanism, Skellam)
+    assert gradient.mechanism.l1_sensitivity == pytest.approx(gradient.mechanism.sensitivity * sqrt(100 * 8))
+
+
+def test_in_a_narrow_ring_integers_bound_the_l1_sensitivity_by_their_squares() -> None:
+    made = pairwise(bits=24, max_users=90_000, min_tenants=5, epsilon=8.0)
+    popularity = steps(made)[0]
+    assert popularity.scale < 100
+    assert isinstance(popularity.mechanism, Skellam)
+    d2 = popularity.mechanism.sensitivity
+    assert popularity.mechanism.l1_sensitivity == pytest.approx(min(d2 * d2, d2 * sqrt(100)))
+
+
+def test_the_ring_holds_the_users_and_the_noise_of_every_invited_tenant() -> None:
+    made = pairwise(bits=32)
+    for step in steps(made):
+        noise = sqrt(made.num_parties * step.noise_variance)
+        assert made.max_users * (ceil(step.scale * step.clip) + 1) + 12 * noise < 2**31
+
+
+@pytest.mark.parametrize("noise", ["tenant", "none"])
+def test_without_shared_noise_a_step_is_what_it_is_with_helpers(noise: str) -> None:
+    for one, other in zip(steps(plan(noise=noise)), steps(pairwise(noise=noise)), strict=True):
+        assert type(one.mechanism) is type(other.mechanism)
+        assert one.num_coordinates == other.num_coordinates
+    assert noise == "tenant" or steps(plan(noise="none")) == steps(pairwise(noise="none"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noise": "helpers"}, "noise must be one of tenant, shared, none, got 'helpers'"),
+        ({"helpers": ("north", "south")}, "has no helpers"),
+        ({"spare_helpers": 1}, "has no helpers"),
+        ({"threshold": 5}, "threshold is at most degree"),
+        ({"degree": 3}, "the degree must be even"),
+        ({"num_parties": 0}, "whole numbers above zero"),
+        ({"min_tenants": 6}, "min_active at most num_parties"),
+        ({"colluding": 3}, "colluding must be from 0 to min_tenants - 2 = 2"),
+        ({"colluding": -1}, "colluding must be from 0"),
+        ({"topology": "ring"}, "topology must be one of helpers, pairwise, got 'ring'"),
+    ],
+)
+def test_a_pairwise_plan_with_numbers_that_do_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadSetting, match=message):
+        pairwise(**changes)
+    with pytest.raises(MalformedMessage):
+        plan_from_json({**plan_to_json(pairwise()), **changes, "helpers": list(changes.get("helpers", ()))})
+
+
+@pytest.mark.parametrize("changes", [{"noise": "shared"}, {"num_parties": 5}, {"colluding": 1}, {"threshold": 3}])
+def test_a_plan_with_helpers_has_nothing_of_a_pairwise_one(changes: dict[str, Any]) -> None:
+    with pytest.raises(BadSetting):
+        plan(**changes)

@@ -125,6 +125,53 @@ def test_a_plan_that_cannot_be_made_is_one_line_with_file_field_and_choices(
     assert not (tmp_path / "plan.json").exists()
 
 
+PAIRWISE = (
+    PLAN.replace('noise = "helpers"', 'noise = "shared"\ntopology = "pairwise"').replace(
+        'helpers = ["north", "east"]\n', ""
+    ).replace("min_tenants = 2", "min_tenants = 4")
+    + """
+[pairwise]
+num_parties = 5
+corrupt = 0.2
+dropped = 0.1
+"""
+)  # fmt: skip
+
+
+def test_the_numbers_of_a_pairwise_plan_follow_from_the_assumed_shares(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PAIRWISE, encoding="utf-8")
+    run("plan", tmp_path / "plan.toml", "--catalogue", catalogue_file(tmp_path), "--out", tmp_path / "plan.json")
+    plan = plan_from_json(json.loads((tmp_path / "plan.json").read_bytes()))
+    assert (plan.topology, plan.num_parties, plan.degree, plan.threshold, plan.colluding) == ("pairwise", 5, 4, 3, 1)
+    assert epsilon(mechanisms(plan), plan.delta) <= plan.epsilon == 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("num_parties = 5", "num_parties = 4", "[pairwise] 4 parties of which 1 may collude cannot sum without the 1"),
+        ("num_parties = 5", "", "[pairwise] num_parties is missing; the fields of [pairwise] are num_parties, corrupt"),
+        ("corrupt = 0.2", "corrupt = 1.0", "[pairwise] a share of the parties must be from 0 to below 1, got 1.0"),
+        ("dropped = 0.1", "dropped = 0.1\ndegree = 4", "[pairwise] degree is not known"),
+        ("bits = 64", "bits = 64\nthreshold = 3", "threshold is not known"),
+        ("[pairwise]", "[pairs]", 'topology "pairwise" needs a [pairwise] table'),
+        ('topology = "pairwise"', "", 'a [pairwise] table goes with topology = "pairwise"'),
+        ('noise = "shared"', 'noise = "helpers"', "noise must be one of tenant, shared, none, got 'helpers'"),
+        ("min_tenants = 4", "min_tenants = 2", "colluding must be from 0 to min_tenants - 2 = 0, got 1"),
+    ],
+)
+def test_a_pairwise_plan_that_cannot_be_made_is_one_line_with_the_field(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert PAIRWISE.count(old) == 1
+    path = tmp_path / "plan.toml"
+    path.write_text(PAIRWISE.replace(old, new), encoding="utf-8")
+    with pytest.raises(BadSetting) as refused:
+        run("plan", path, "--catalogue", catalogue_file(tmp_path), "--out", tmp_path / "plan.json")
+    assert str(refused.value).startswith(f"{path}: {said}")
+    assert "\n" not in str(refused.value)
+
+
 def test_a_catalogue_or_plan_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(PLAN, encoding="utf-8")
     damaged = tmp_path / "damaged.bin"
