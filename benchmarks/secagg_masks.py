@@ -7,6 +7,7 @@ compare. Every figure is the least processor time of the repetitions, which othe
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,7 +21,7 @@ from shared.sealing_certificate import SealingCertificate, certify_sealing_key
 from shared.secagg import discrete_gaussian, ring
 from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.prg import add_keystreams
-from shared.secagg.topology_h import contribute, helper_answer, open_sum
+from shared.secagg.topology_h import Contribution, HelperAnswer, contribute, helper_answer, open_sum
 
 REPETITIONS = 20
 # A million coordinates of 32 bits.
@@ -101,9 +102,9 @@ def whole_round(num_coordinates: int, bits: int) -> Sequence[float]:
     roster, ctx = Roster(entries=entries, epoch=1, issued_at=0, expires_at=10), bytes(32)
     pins = {name: key.public_key().public_bytes_raw() for name, key in sealing.items()}
     values = np.arange(num_coordinates, dtype=np.int64) % 1_000
-    shape = {"bits": bits, "num_coordinates": num_coordinates}
+    shape: dict[str, Any] = {"bits": bits, "num_coordinates": num_coordinates}
 
-    def client(name: str = "t0"):  # type: ignore[no-untyped-def]
+    def client(name: str = "t0") -> Contribution:
         return contribute(
             ctx=ctx, client=name, declared_users=1, values=values, bits=bits, sharing=SHARING,
             helper_keys=pins, signing_key=signing[name], random_bytes=os.urandom,
@@ -112,7 +113,7 @@ def whole_round(num_coordinates: int, bits: int) -> Sequence[float]:
     sent = [client(name) for name in signing if name not in sealing]
     headers = [each.header() for each in sent]
 
-    def helper(name: str = "north"):  # type: ignore[no-untyped-def]
+    def helper(name: str = "north") -> HelperAnswer:
         return helper_answer(
             ctx=ctx, helper=name, slots=(name,), sharing=SHARING, contributions=headers, roster=roster, now=5,
             min_contributions=2, noise_std=10_000, seal_key=sealing[name], signing_key=signing[name],

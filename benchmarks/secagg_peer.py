@@ -53,7 +53,7 @@ class _DirectGrid(InProcessGrid):
     """Hands each message to its client's mod; clients keep their state, as in a deployment."""
 
     def __init__(self, vectors: dict[int, np.ndarray], dropped: set[int]) -> None:
-        super().__init__(lambda *_: None, [])  # type: ignore[arg-type, return-value]
+        super().__init__(lambda *_: None, [])  # type: ignore[arg-type]
         self._vectors, self._dropped = vectors, dropped
         self._contexts = {
             node: Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={}) for node in vectors

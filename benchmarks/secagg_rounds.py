@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,9 +29,9 @@ from shared.secagg import ring
 from shared.secagg import topology_p as pairwise
 from shared.secagg.graph import choose_degree
 from shared.secagg.mask_sharing import MaskSharing
-from shared.secagg.pairwise_messages import agree
+from shared.secagg.pairwise_messages import Dealing, Delivery, agree
 from shared.secagg.pairwise_terms import PairwiseMinima, PairwiseTerms
-from shared.secagg.topology_h import contribute, helper_answer, open_sum
+from shared.secagg.topology_h import Contribution, HelperAnswer, contribute, helper_answer, open_sum
 
 NOW, BITS = 5, 32
 CORRUPT, DROPPED = 0.2, 0.1
@@ -103,7 +103,7 @@ def helpers_round(cast: Cast, size: int, dropped: int) -> Cost:
     pins = {name: key.public_key().public_bytes_raw() for name, key in cast.sealing.items()}
     clients, helpers, server = _Timer(), _Timer(), _Timer()
 
-    def contribution(name: str):  # type: ignore[no-untyped-def]
+    def contribution(name: str) -> Contribution:
         return contribute(
             ctx=ctx, client=name, declared_users=1, values=values, bits=BITS, sharing=HELPERS, helper_keys=pins,
             signing_key=cast.signing[name], random_bytes=os.urandom,
@@ -111,9 +111,16 @@ def helpers_round(cast: Cast, size: int, dropped: int) -> Cost:
 
     sent = [clients(lambda name=name: contribution(name)) for name in cast.tenants][dropped:]  # type: ignore[misc]
     headers = server(lambda: [each.header() for each in sent])
-    common = {"ctx": ctx, "sharing": HELPERS, "roster": cast.roster, "now": NOW, "bits": BITS, "num_coordinates": size}
+    common: dict[str, Any] = {
+        "ctx": ctx,
+        "sharing": HELPERS,
+        "roster": cast.roster,
+        "now": NOW,
+        "bits": BITS,
+        "num_coordinates": size,
+    }
 
-    def answer(name: str):  # type: ignore[no-untyped-def]
+    def answer(name: str) -> HelperAnswer:
         return helper_answer(
             helper=name, slots=(name,), contributions=headers, min_contributions=2, noise_std=None,
             seal_key=cast.sealing[name], signing_key=cast.signing[name], random_bytes=os.urandom, **common,
@@ -139,7 +146,8 @@ def pairwise_round(cast: Cast, size: int, dropped: int, console: Console | None 
     degree, threshold = choose_degree(count, corrupt=CORRUPT, dropped=DROPPED, privacy_bits=40, recovery_bits=20)
     least = count - int(2 * DROPPED * count)
     terms = PairwiseTerms(num_parties=count, degree=degree, threshold=threshold, min_active=least)
-    values, place = vector(size), {"roster": cast.roster, "now": NOW}
+    values = vector(size)
+    place: dict[str, Any] = {"roster": cast.roster, "now": NOW}
     clients, server = _Timer(), _Timer()
 
     def each(names: Sequence[str], phase: str, step: Callable[[str], _T]) -> dict[str, _T]:
@@ -199,11 +207,11 @@ def pairwise_round(cast: Cast, size: int, dropped: int, console: Console | None 
     )  # fmt: skip
 
 
-def _all_deliveries(dealings):  # type: ignore[no-untyped-def]
-    found: dict[str, list[pairwise_server.Delivery]] = {dealing.client: [] for dealing in dealings}
+def _all_deliveries(dealings: Sequence[Dealing]) -> dict[str, list[Delivery]]:
+    found: dict[str, list[Delivery]] = {dealing.client: [] for dealing in dealings}
     for dealing in dealings:
         for shares in dealing.shares:
-            found[shares.receiver].append(pairwise_server.Delivery(sender=dealing.client, shares=shares))
+            found[shares.receiver].append(Delivery(sender=dealing.client, shares=shares))
     return {name: sorted(each, key=lambda delivery: delivery.sender) for name, each in found.items()}
 
 
