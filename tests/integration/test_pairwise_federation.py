@@ -243,3 +243,13 @@ def test_a_tenant_that_declares_more_than_it_may_is_left_out_before_anybody_is_c
     cast.run()
     assert released(cast)[0] == (0, 0, ["anna", "bert", "dora", "emil"])
     assert charges(cast, "carl") == []
+
+
+@pytest.mark.parametrize("phase", ["keys", "deal"])
+def test_a_cohort_that_no_secret_opens_for_costs_an_attempt_and_not_the_job(tmp_path: Path, phase: str) -> None:
+    # Three of five satisfy the plan's minimum here, and are fewer than the threshold of three others that each needs.
+    cast = fives(tmp_path, min_tenants=3)
+    cast.run(meddle=Meddler(phase, dies, "carl", "dora"))
+    assert released(cast)[0] == (0, 1, list(FIVE))
+    (abandoned,) = events(cast, "attempt_abandoned")
+    assert "at least 4 are needed" in abandoned["reason"]
