@@ -20,6 +20,7 @@ from shared.ranking import FoldIn, RankingModel, Readout, score_many
 from shared.recipes.cooccurrence import head_items, pair_sum, popularity_vectors
 from shared.recipes.readouts import (
     CooccurrenceRelease,
+    Eigh,
     FactorsSettings,
     WeightsSettings,
     enough_signal,
@@ -153,16 +154,21 @@ def gradient_sum(item_factors: NDArray[np.float64], history: Interactions, plan:
 
 
 def cooccurrence_model(
-    release: CooccurrenceRelease, readout: WeightsSettings | FactorsSettings, fold_in: FoldIn, *, mu: float
+    release: CooccurrenceRelease,
+    readout: WeightsSettings | FactorsSettings,
+    fold_in: FoldIn,
+    *,
+    mu: float,
+    eigh: Eigh = np.linalg.eigh,
 ) -> RankingModel:
-    """The published model; popularity and text alone where pairs cannot be told from noise."""
+    """The published model; popularity and text alone where pairs cannot be told from noise. eigh: for the read-out."""
     popularity = np.maximum(release.popularity, 0.0).astype(np.float32)
     if not enough_signal(release.num_users, mu):
         return _model("cooccurrence", "popularity", popularity, release.head[:0], fold_in)
     if isinstance(readout, WeightsSettings):
-        weights = weights_readout(release, readout)
+        weights = weights_readout(release, readout, eigh=eigh)
         return _model("cooccurrence", "weights", popularity, release.head, fold_in, item_weights=weights)
-    factors = factors_readout(release, readout)
+    factors = factors_readout(release, readout, eigh=eigh)
     return _model("cooccurrence", "factors", popularity, release.head, fold_in, item_factors=factors)
 
 

@@ -3,6 +3,7 @@
 Nothing here sees a user, so nothing here costs privacy, however often it is repeated with other settings.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
@@ -14,6 +15,8 @@ from shared.canonical import finite
 from shared.recipes.cooccurrence import symmetric_matrix
 
 Readout = Literal["weights", "factors"]
+# Eigenvalues in rising order and eigenvectors in columns, of a symmetric matrix.
+Eigh = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 # Below this expected signal the pairs are noise: publish DP popularity and content only.
 LEAST_SIGNAL = 50.0
 
@@ -93,13 +96,18 @@ def entry_std(release: CooccurrenceRelease) -> float:
     return release.pairs_std / sqrt(2)
 
 
-def weights_readout(release: CooccurrenceRelease, settings: WeightsSettings) -> NDArray[np.float32]:
-    """B float32 (h, h), zero diagonal; a user's scores of the head are w B for weights w over the head."""
+def weights_readout(
+    release: CooccurrenceRelease, settings: WeightsSettings, *, eigh: Eigh = np.linalg.eigh
+) -> NDArray[np.float32]:
+    """B float32 (h, h), zero diagonal; a user's scores of the head are w B for weights w over the head.
+
+    eigh: numpy's, or one that remembers what it was asked before, for reading one release many times.
+    """
     matrix = pair_matrix(release, diagonal=settings.diagonal)
     diagonal = matrix.diagonal().copy()
     np.maximum(matrix - settings.threshold * entry_std(release), 0.0, out=matrix)
     np.fill_diagonal(matrix, diagonal)
-    inverse = _regularised_inverse(matrix, settings.ridge * release.num_users)
+    inverse = _regularised_inverse(matrix, settings.ridge * release.num_users, eigh)
     weights = inverse / -inverse.diagonal()[None, :]
     np.fill_diagonal(weights, 0.0)
     if 0 < settings.rank < len(matrix):
@@ -107,13 +115,16 @@ def weights_readout(release: CooccurrenceRelease, settings: WeightsSettings) -> 
     return weights.astype(np.float32)
 
 
-def factors_readout(release: CooccurrenceRelease, settings: FactorsSettings) -> NDArray[np.float32]:
+def factors_readout(
+    release: CooccurrenceRelease, settings: FactorsSettings, *, eigh: Eigh = np.linalg.eigh
+) -> NDArray[np.float32]:
     """V float32 (h, d); a user's scores of the head are V V^T w. d is what stands above the noise, at least 1.
 
     Eigenvalues are shrunk to xi = l - 2 s^2 h Re g(l), g the empirical Stieltjes transform (Bun, Bouchaud, Potters
     2017, sec. 6, additive Gaussian noise), kept for xi > 0 and l > s sqrt h, and V = Q diag(sqrt(xi / (xi + ridge n))).
+    eigh: as in `weights_readout`.
     """
-    values, vectors = np.linalg.eigh(pair_matrix(release, diagonal=settings.diagonal))
+    values, vectors = eigh(pair_matrix(release, diagonal=settings.diagonal))
     cleaned = rotation_invariant_shrinkage(values, entry_std(release))
     keep = (cleaned > 0) & (values > entry_std(release) * sqrt(len(values)))
     keep[-1] = True
@@ -146,13 +157,13 @@ def strongest_entries(weights: NDArray[np.float32], count: int) -> tuple[NDArray
     return columns.astype(np.int32), np.take_along_axis(weights, columns, axis=1)
 
 
-def _regularised_inverse(matrix: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
+def _regularised_inverse(matrix: NDArray[np.float64], ridge: float, eigh: Eigh) -> NDArray[np.float64]:
     regularised = matrix + ridge * np.eye(len(matrix))
     try:
         np.linalg.cholesky(regularised)
     except np.linalg.LinAlgError:
         # Noise can leave M indefinite; its nearest positive semi-definite neighbour keeps P_jj > 0.
-        values, vectors = np.linalg.eigh(matrix)
+        values, vectors = eigh(matrix)
         return np.asarray((vectors / (np.maximum(values, 0.0) + ridge)) @ vectors.T)
     return np.asarray(np.linalg.inv(regularised))
 

@@ -18,7 +18,7 @@ from simulations.evaluate import Cases, measure, without_last
 from simulations.private import Noise, cooccurrence_model, model_scorer, train_cooccurrence, train_recon
 from simulations.report import Report, html_report
 from simulations.run import RunSettings, run
-from simulations.tuning import RECON_SMALL, descend, head_size
+from simulations.tuning import RECON_SMALL, RememberedEigh, descend, head_size
 from tests.recipes_cast import chain_histories, write_folder
 
 NAMES = (
@@ -203,3 +203,18 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(
     result = CliRunner().invoke(sim_app, [*arguments, option, str(tmp_path / place)])
     assert isinstance(result.exception, BadSetting)
     assert message in str(result.exception)
+
+
+def test_remembered_eigenvalues_are_the_same_bits_and_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, eigh = [], np.linalg.eigh
+    matrices = [np.diag(np.arange(3.0) + shift) for shift in range(3)]
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: (asked.append(matrix[0, 0]), eigh(matrix))[1])
+    remembered = RememberedEigh(capacity=2)
+    for place in (0, 1, 0, 2, 0, 1):
+        values, vectors = remembered(matrices[place].copy())
+        assert values.tobytes() == eigh(matrices[place])[0].tobytes()
+        assert vectors.tobytes() == eigh(matrices[place])[1].tobytes()
+    # The second was forgotten for the third, the first was in use all along.
+    assert asked == [0, 1, 2, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        values[0] = 1
