@@ -66,10 +66,16 @@ def pair_sum(
 ) -> NDArray[np.float64]:
     """Sum of `pair_vectors` over all users, float64 (num_pairs,), in bounded memory: what a tenant contributes."""
     total = np.zeros(num_pairs(len(head)))
-    longest = min(max_head_items_per_user, len(head))
-    for part in history.chunks(max(1, 2 * _PAIRS_AT_ONCE // longest)):
-        _, coordinates, values = _pairs(part, head, gamma, max_head_items_per_user)
+    kept = np.minimum(np.diff(_head_ranks(history, head, max_head_items_per_user)[1]), max_head_items_per_user)
+    pairs_before = np.concatenate(([0], np.cumsum(kept * (kept - 1) // 2)))
+    start = 0
+    while start < history.num_users:
+        # As many users as their own pairs allow: every part costs a pass over the whole sum.
+        stop = int(np.searchsorted(pairs_before, pairs_before[start] + _PAIRS_AT_ONCE, side="right")) - 1
+        stop = min(max(stop, start + 1), history.num_users)
+        _, coordinates, values = _pairs(history.users(start, stop), head, gamma, max_head_items_per_user)
         total += np.bincount(coordinates, weights=values, minlength=len(total))
+        start = stop
     return total
 
 

@@ -26,6 +26,33 @@ def test_an_item_met_twice_counts_at_its_last_occurrence() -> None:
     assert rows([3, 4, 3]).history(0).tolist() == [4, 3]
 
 
+@pytest.mark.parametrize("num_items", [4, 1_000_000, 5_000_000])
+@given(
+    histories=st.lists(st.lists(st.integers(0, 3), max_size=4, unique=True), min_size=1, max_size=6),
+    again=st.data(),
+)
+def test_a_repeat_is_found_in_full_and_in_sparse_matrices(
+    num_items: int, histories: list[list[int]], again: st.DataObject
+) -> None:
+    filled = [user for user, history in enumerate(histories) if history]
+    if filled:
+        user = again.draw(st.sampled_from(filled))
+        repeated = [*histories[:user], [*histories[user], histories[user][0]], *histories[user + 1 :]]
+        with pytest.raises(BadInput, match="twice"):
+            matrix(repeated, num_items)
+    assert matrix(histories, num_items).num_users == len(histories)
+
+
+def matrix(histories: list[list[int]], num_items: int) -> Interactions:
+    items = np.array([item for history in histories for item in history], dtype=np.int32)
+    return Interactions(
+        num_items=num_items,
+        offsets=np.concatenate(([0], np.cumsum([len(history) for history in histories]))).astype(np.int64),
+        items=items,
+        weights=np.ones(len(items), dtype=np.float32),
+    )
+
+
 def test_a_user_without_events_has_an_empty_row() -> None:
     assert rows([1], [], [2]).lengths.tolist() == [1, 0, 1]
 

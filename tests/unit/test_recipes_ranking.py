@@ -7,7 +7,7 @@ import pytest
 from shared.catalogue import CatalogueSnapshot, Item
 from shared.errors import ArtifactRejected, BadInput, CatalogueMismatch
 from shared.interactions import from_events
-from shared.ranking import FoldIn, RankingModel, for_device, recommend, score, score_many, user_vector
+from shared.ranking import FoldIn, RankingModel, fold_in_weights, for_device, recommend, score, score_many, user_vector
 from shared.recipes.recon import solve_users
 from shared.text_features import build_text_features
 
@@ -93,6 +93,39 @@ def test_many_users_score_as_each_alone() -> None:
         together = score_many(kind, FEATURES, events)
         for user in range(4):
             np.testing.assert_allclose(together[user], score(kind, FEATURES, events.history(user)), atol=1e-4)
+
+
+@pytest.mark.parametrize("readout", ["weights", "factors"])
+def test_short_histories_score_as_in_one_dense_product(readout: str) -> None:
+    rng = np.random.default_rng(3)
+    size, num_users = 130, 40
+    table = rng.standard_normal((size, size if readout == "weights" else 7)).astype(np.float32)
+    known = {"item_weights": table, "item_factors": None}
+    if readout == "factors":
+        known = {"item_weights": None, "item_factors": table}
+    large = model(
+        readout=readout,
+        popularity=np.ones(size, dtype=np.float32),
+        head=rng.permutation(size).astype(np.int32),
+        **known,
+    )
+    lengths = rng.integers(0, 4, num_users)
+    users = np.repeat(np.arange(num_users), lengths)
+    short = from_events(
+        users=users,
+        items=np.concatenate([rng.choice(size, length, replace=False) for length in lengths]),
+        order=np.arange(len(users), dtype=np.float64),
+        num_users=num_users,
+        num_items=size,
+    )
+    dense = np.zeros((num_users, size))
+    dense[short.rows(), short.items] = fold_in_weights(large, short)
+    in_head = dense[:, large.head]
+    expected = in_head @ table if readout == "weights" else in_head @ table @ table.T
+    heard = short.lengths > 0
+    np.testing.assert_allclose(
+        score_many(large, None, short)[:, large.head][heard], expected[heard], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_factors_score_as_v_vt_w() -> None:
