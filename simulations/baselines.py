@@ -7,6 +7,7 @@ import numpy as np
 from implicit.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import cholesky, lapack
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from shared.interactions import Interactions
@@ -47,7 +48,9 @@ def ease_weights(train: Interactions, *, ridge: float) -> NDArray[np.float32]:
     matrix = binary_matrix(train)
     gram = (matrix.T @ matrix).toarray().astype(np.float64)
     gram[np.diag_indices_from(gram)] += ridge * train.num_users
-    inverse = np.linalg.inv(gram)
+    # The matrix is symmetric and positive definite: by its Cholesky factor, at less than half the cost of any inverse.
+    inverse, _ = lapack.dpotri(cholesky(gram, lower=True, overwrite_a=True), lower=1, overwrite_c=1)
+    inverse += np.tril(inverse, -1).T
     weights = inverse / -inverse.diagonal()[None, :]
     np.fill_diagonal(weights, 0.0)
     return np.asarray(weights, dtype=np.float32)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh as scipy_eigh
 
 from shared.interactions import Interactions
 from shared.metrics import ndcg
@@ -97,6 +98,11 @@ class Bench:
         return np.random.default_rng(_TUNING_SEEDS + trial)
 
     @property
+    def is_large(self) -> bool:
+        """Whether seconds count for more here than the last digit of a comparison."""
+        return self.num_users > _TRIAL_USERS
+
+    @property
     def num_users(self) -> int:
         return sum(tenant.num_users for tenant in self.tenants)
 
@@ -121,17 +127,21 @@ class Tuned:
 
 
 class RememberedEigh:
-    """numpy's eigh that gives the last few answers again, bit for bit: settings that only change what is done with the
-    eigenvalues do not pay for them anew, which on a large head is most of tuning."""
+    """eigh that gives the last few answers again, bit for bit: settings that only change what is done with the
+    eigenvalues do not pay for them anew, which on a large head is most of tuning.
 
-    def __init__(self, capacity: int = 4) -> None:
+    roughly: in single precision, at half the cost; enough to compare settings, not to publish what they give.
+    """
+
+    def __init__(self, *, roughly: bool = False, capacity: int = 6) -> None:
+        self._roughly = roughly
         self._capacity = capacity
         self._answers: dict[bytes, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
     def __call__(self, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         key = blake2b(np.ascontiguousarray(matrix).data).digest()
         if key not in self._answers:
-            values, vectors = np.linalg.eigh(matrix)
+            values, vectors = _single_precision_eigh(matrix) if self._roughly else np.linalg.eigh(matrix)
             values.flags.writeable = vectors.flags.writeable = False
             if len(self._answers) == self._capacity:
                 del self._answers[next(iter(self._answers))]
@@ -139,6 +149,11 @@ class RememberedEigh:
         # The one used last is the last to go.
         self._answers[key] = self._answers.pop(key)
         return self._answers[key]
+
+
+def _single_precision_eigh(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    values, vectors = scipy_eigh(matrix.astype(np.float32), driver="evd", overwrite_a=True, check_finite=False)
+    return values.astype(np.float64), vectors.astype(np.float64)
 
 
 def descend(
@@ -183,7 +198,8 @@ def tune_cooccurrence(bench: Bench) -> tuple[Tuned, Tuned]:
 
     def plan_value(plan: CooccurrencePlan) -> float:
         releases = _cooccurrence_releases(bench, plan, share)
-        return max(_readout_value(bench, releases, readout, quick_fold_in) for readout in quick)
+        eigh = RememberedEigh(roughly=bench.is_large)
+        return max(_readout_value(bench, releases, readout, quick_fold_in, eigh) for readout in quick)
 
     sizes = sorted({min(bench.num_items, round(size * factor)) for factor in (0.7, 1.0, 1.4)}) if private else [size]
     grid: Grid = {"gamma": (0.0, 0.5, 1.0), "num_head_items": [entry for entry in sizes if entry >= 2]}
@@ -230,7 +246,7 @@ def tune_recon(bench: Bench) -> Tuned:
 
 def thinned(bench: Bench) -> Bench:
     """The bench with at most about 25,000 users and the noise scaled to match; as it is where that many are all."""
-    if bench.num_users <= _TRIAL_USERS:
+    if not bench.is_large:
         return bench
     part = _TRIAL_USERS / bench.num_users
     rng = bench.generator(1_000)
@@ -251,7 +267,7 @@ def without_noise(bench: Bench, tuned: Tuned) -> Tuned:
     exact = _cooccurrence_releases(bench, plan, tuned.popularity_share)
     start = WeightsSettings(threshold=0.0, ridge=1e-3, diagonal=0.5)
     grid: Grid = {"ridge": WEIGHTS_GRID["ridge"], "diagonal": (0.25, 0.5)}
-    eigh = RememberedEigh()
+    eigh = RememberedEigh(roughly=bench.is_large)
     readout, value = descend(
         start, grid, lambda choice: _readout_value(bench, exact, choice, tuned.fold_in, eigh), sweeps=1
     )
@@ -272,9 +288,9 @@ def _tune_readout(
     fold_in = FoldIn(recency=1.0, popularity_discount=0.3, text_weight=0.5 if bench.features.shape[1] else 0.0)
     readout = start
     value = 0.0
-    eigh = RememberedEigh()
+    eigh = RememberedEigh(roughly=bench.is_large)
     # A large cohort's release is clean enough that a second pass moves nothing but the clock.
-    for _ in range(2 if bench.num_users <= _TRIAL_USERS else 1):
+    for _ in range(1 if bench.is_large else 2):
 
         def read(choice: Readout, fold_in: FoldIn = fold_in) -> float:
             return _readout_value(bench, releases, choice, fold_in, eigh)
