@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from client import pairwise
-from client.contribution import check_inputs
+from client.contribution import check_inputs, require_in_range
 from client.device import device_values
 from client.home import ClientHome
 from client.policy import check_plan
@@ -205,7 +205,9 @@ def _values(
         if history.num_users > declared:
             raise BadSetting(f"the store holds {history.num_users} users, policy.toml declares {declared}")
         values_of = device_values if declared == 1 else tenant_values
-        return values_of(plan, step, inputs, history, secret_seed=secret_seed)
+        values = values_of(plan, step, inputs, history, secret_seed=secret_seed)
+        require_in_range(step, values, declared)
+        return values
     except Exception as error:
         raise _LocalFailure(f"{type(error).__name__}: {error}") from error
 

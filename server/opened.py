@@ -24,7 +24,7 @@ from server.rounds import (
 )
 from shared.errors import ZhiyinError
 from shared.plan import TrainingPlan, steps
-from shared.robust_sum import CohortSum, Combined, combine, judge
+from shared.robust_sum import CohortSum, Combined, Drop, combine, judge
 from shared.secagg.topology_h import Contribution, HelperAnswer, open_sum
 
 State = JobState[Any, Any]
@@ -41,7 +41,8 @@ class Opened:
 def open_cohort(
     job: Job, ctx: bytes, state: State, opening: OpenSum[Contribution, HelperAnswer]
 ) -> tuple[State, tuple[Opened, ...]]:
-    """The sum of the cohort at hand; none where it does not open, which ends the attempt."""
+    """The sum of the cohort at hand; none where it does not open, or where it is the only one and no honest tenants
+    would give it: that ends the attempt."""
     try:
         total = open_sum(
             ctx=ctx,
@@ -56,6 +57,9 @@ def open_cohort(
     except ZhiyinError as error:
         return advance(state, OpeningFailed(turn=opening.turn, reason=f"{type(error).__name__}: {error}")), ()
     found = opened(job.plan, state.at, total, opening.offers, opening.answers)
+    if job.plan.cohorts == 1:
+        for drop in _judge(job, state, (found,)):
+            return advance(state, OpeningFailed(turn=opening.turn, reason=f"the sum is poisoned: {drop.reason}")), ()
     return advance(state, SumOpened(turn=opening.turn)), (found,)
 
 
@@ -80,11 +84,14 @@ def opened(
 
 def judged(job: Job, state: State, sums: Sequence[Opened]) -> State:
     """The state without the cohorts whose sums no honest tenants would give; each of those is in the events."""
-    step = steps(job.plan)[state.turn.step]
-    drops = judge([each.sum for each in sums], step=step, max_spread=job.plan.max_spread)
-    dropped = tuple(CohortDropped(cohort=drop.cohort, reason=drop.reason) for drop in drops)
+    dropped = tuple(CohortDropped(cohort=drop.cohort, reason=drop.reason) for drop in _judge(job, state, sums))
     tell_cohorts(job, state, dropped)
     return advance(state, CohortsJudged(turn=state.turn, dropped=dropped))
+
+
+def _judge(job: Job, state: State, sums: Sequence[Opened]) -> tuple[Drop, ...]:
+    step = steps(job.plan)[state.turn.step]
+    return judge([each.sum for each in sums], step=step, max_spread=job.plan.max_spread)
 
 
 def tell_cohorts(job: Job, state: State, dropped: Sequence[CohortDropped]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import BadInput, TooFewClients
-from shared.plan import Step
+from shared.plan import Step, TrainingPlan
 
 FALSE_ALARM = 2.0**-20
 """Probability at most that an honest cohort is dropped at one step by the tests of its own sum; as much again by the
@@ -127,6 +127,15 @@ def combine(sums: Sequence[CohortSum], *, trim: int) -> Combined:
         num_cohorts=len(sums),
         noise_factor=factor,
     )
+
+
+def noise_cost(plan: TrainingPlan) -> float:
+    """What a plan's cohorts cost where all stand and are alike: the noise of the total over that of one sum of them.
+
+    Helpers add theirs to every cohort anew; what tenants add is as much in several sums as in one.
+    """
+    spared = 1.0 if plan.trim == 0 else plan.cohorts * trimmed_variance(plan.cohorts, plan.trim)
+    return sqrt(spared * (plan.cohorts if plan.noise == "helpers" else 1))
 
 
 def trimmed_mean(values: NDArray[np.float64], trim: int) -> NDArray[np.float64]:

@@ -145,10 +145,19 @@ def test_a_poisoned_cohort_is_dropped_and_the_model_is_what_the_others_give(tmp_
     assert cast.published().version == 1
 
 
-def test_in_one_sum_the_same_poison_goes_unseen(tmp_path, monkeypatch):
-    """The control of the test above: what drops the cohort is the test of the sum, not an accident."""
+def test_in_one_cohort_the_same_poison_ends_the_attempt(tmp_path, monkeypatch):
+    cast = cast_of(tmp_path, cohorts=1, max_attempts=1)
+    poison(monkeypatch, {"carl": far_too_much})
+    with pytest.raises(DeploymentError, match=r"the sum is poisoned: its sum has norm .*; 180 users of clip 1 and the"):
+        cast.run()
+    assert load_checkpoint(cast.state, cast.plan.digest).releases == ()
+
+
+def test_without_the_test_of_the_sum_the_same_poison_goes_into_the_model(tmp_path, monkeypatch):
+    """The control of the tests above: what drops the cohort is the test of its sum, not an accident."""
     cast = cast_of(tmp_path, cohorts=1)
     poison(monkeypatch, {"carl": far_too_much}, only_step=0)
+    monkeypatch.setattr("server.opened.judge", lambda sums, **_: ())
     cast.run()
     released = learning.real_sum(cast.plan, load_checkpoint(cast.state, cast.plan.digest), 0)
     np.testing.assert_allclose(released, popularity_of(NAMES) + 500, atol=1e-6)
