@@ -11,7 +11,7 @@ from simulations.poisoning import PoisonRow, Spreads
 
 FORMAT = "zhiyin-poison-1"
 _COLUMNS = (
-    "summed in", "attack", "malicious", "users declared", "NDCG@10", "exposure", "noise", "dropped a step", "models",
+    "summed in", "attack", "bad", "users", "NDCG@10", "exposure", "noise", "dropped", "models",
 )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def poison_table(report: PoisonReport) -> Table:
     """One line for each rule, attack and number of malicious tenants, for a terminal."""
     table = Table(title="Malicious tenants", title_justify="left", expand=False)
     for number, name in enumerate(_COLUMNS):
-        table.add_column(name, justify="left" if number < 2 else "right")
+        table.add_column(name, justify="left" if number < 2 else "right", no_wrap=True)
     before = ""
     for row in report.rows:
         if before and row.rule != before:
@@ -57,9 +57,10 @@ def poison_table(report: PoisonReport) -> Table:
 def poison_footer(report: PoisonReport) -> list[str]:
     """What has to be said beside the figures."""
     lines = [
-        "exposure: share of the users who have not used the pushed item and get it among their first ten.",
-        "noise: of the pairs' total, to that in one sum of the same tenants. models: jobs of all that gave one; the "
-        "others ended without, and their model stayed as it was.",
+        "bad, users: malicious tenants, and their share of all declared users. exposure: share of the users who have "
+        "not used the pushed item and get it among their first ten.",
+        "noise: of the pairs' total, to that in one sum of the same tenants. dropped: cohorts a step. models: jobs of "
+        "all that gave one; the others ended without, and their model stayed as it was.",
         "push, flip: within the clip of the declared users. sly: as long as its cohort's users allow. loud: longer.",
     ]
     lines += [

@@ -63,14 +63,16 @@ class Rule:
 
     @property
     def text(self) -> str:
+        if self.cohorts == 1:
+            return "one sum"
         spread = "" if self.max_spread >= 2 else f", spread {self.max_spread:g}"
-        return "one sum" if self.cohorts == 1 else f"{self.cohorts} cohorts, trim {self.trim}{spread}"
+        return f"{self.cohorts} cohorts{f', trim {self.trim}' if self.trim else ''}{spread}"
 
 
 RULES = (
     Rule(cohorts=1, trim=0),
     Rule(cohorts=5, trim=0),
-    Rule(cohorts=5, trim=0, max_spread=0.3),
+    Rule(cohorts=5, trim=0, max_spread=0.4),
     Rule(cohorts=5, trim=1),
     Rule(cohorts=8, trim=2),
 )
