@@ -57,10 +57,15 @@ def open_cohort(
     except ZhiyinError as error:
         return advance(state, OpeningFailed(turn=opening.turn, reason=f"{type(error).__name__}: {error}")), ()
     found = opened(job.plan, state.at, total, opening.offers, opening.answers)
+    return accepted(job, state, found)
+
+
+def accepted(job: Job, state: State, found: Opened) -> tuple[State, tuple[Opened, ...]]:
+    """On with an open sum. If it is the only one it is judged now; several are judged when all of them are open."""
     if job.plan.cohorts == 1:
         for drop in _judge(job, state, (found,)):
-            return advance(state, OpeningFailed(turn=opening.turn, reason=f"the sum is poisoned: {drop.reason}")), ()
-    return advance(state, SumOpened(turn=opening.turn)), (found,)
+            return advance(state, OpeningFailed(turn=state.turn, reason=f"the sum is poisoned: {drop.reason}")), ()
+    return advance(state, SumOpened(turn=state.turn)), (found,)
 
 
 def opened(

@@ -16,7 +16,7 @@ from server import learning
 from server.exchange import Silence
 from server.job import Job, group_of, read_reply, turn_context
 from server.learning import Learned
-from server.opened import Opened, opened
+from server.opened import Opened, accepted, opened
 from server.rounds import (
     AskPeers,
     AskSignatures,
@@ -31,7 +31,6 @@ from server.rounds import (
     PeerAnswered,
     PeerFailed,
     PeerSigned,
-    SumOpened,
     Turn,
     advance,
 )
@@ -173,8 +172,7 @@ def open_sum(
         return advance(state, OpeningFailed(turn=talk.turn, reason=f"{type(error).__name__}: {error}")), ()
     for liar in found.liars:
         job.progress("false_shares", step=talk.turn.step, attempt=talk.turn.attempt, party=liar)
-    release = opened(job.plan, 0, found.total, opening.offers, opening.answers)
-    return advance(state, SumOpened(turn=talk.turn)), (release,)
+    return accepted(job, state, opened(job.plan, 0, found.total, opening.offers, opening.answers))
 
 
 def _enough(state: State) -> bool:

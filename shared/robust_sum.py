@@ -11,7 +11,8 @@ sec. 2.2). Then, but for a probability of 2 exp(-x),
 
 by the sub-Gaussian tail of <q, z> and Hsu, Kakade, Zhang 2012, Thm. 2.1 with the identity matrix. For one sum, b is
 what its declared users can reach together. For the difference of two cohorts' means, b is the distance between honest
-cohorts that the plan states. A third test bounds every coordinate.
+cohorts that the plan states. A third test bounds every coordinate. Skellam noise, which the one sum of a pairwise
+round may have, is held against a wider bound (`_limits`).
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import BadInput, TooFewClients
+from shared.mechanism import Skellam
 from shared.plan import Step, TrainingPlan
 
 FALSE_ALARM = 2.0**-20
@@ -185,16 +187,14 @@ def _binomial(count: int, chance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _out_of_range(each: CohortSum, step: Step) -> str:
     values = each.total.astype(np.float64)
-    noise_std = sqrt(each.num_noises * step.noise_variance)
     most = each.num_users * step.user_bound
-    # Half of the false alarms each for the norm and for the coordinates.
-    energy, limit = float(values @ values), energy_bound(most, noise_std, len(values), FALSE_ALARM / 2)
+    limit, tail = _limits(most, each.num_noises * step.noise_variance, step)
+    energy = float(values @ values)
     if energy > limit:
         return (
             f"its sum has norm {_units(sqrt(energy), step)}; {each.num_users} users of clip {step.clip:g} and the "
             f"noise reach {_units(sqrt(limit), step)}"
         )
-    tail = noise_std * sqrt(2 * log(4 * len(values) / FALSE_ALARM))
     # Counts and pairs are never negative before noise.
     least = -most if step.kind == "gradient" else 0.0
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
@@ -205,6 +205,19 @@ def _out_of_range(each: CohortSum, step: Step) -> str:
             f"from {_units(least - tail, step)} to {_units(most + tail, step)}"
         )
     return ""
+
+
+def _limits(most: float, variance: int, step: Step) -> tuple[float, float]:
+    """Of the squared norm, and of what the noise may add to one coordinate; half of the false alarms for each."""
+    size, noise_std = step.num_coordinates, sqrt(variance)
+    x = log(4 * size / FALSE_ALARM)
+    if not isinstance(step.mechanism, Skellam):
+        return energy_bound(most, noise_std, size, FALSE_ALARM / 2), noise_std * sqrt(2 * x)
+    # Skellam noise has heavier tails: ln E exp(sz) = v (cosh s - 1) <= (v s^2 / 2) / (1 - s / 3), so by Bernstein's
+    # inequality (Boucheron, Lugosi, Massart 2013, Cor. 2.11) P(|z| > sqrt(2 v x) + x / 3) <= 2 exp(-x). Its squares
+    # have no exponential moments, so the norm is held against all coordinates at that bound at once.
+    tail = noise_std * sqrt(2 * x) + x / 3
+    return (most + sqrt(size) * tail) ** 2 * _FLOAT_SLACK, tail
 
 
 def _far_off(sums: Sequence[CohortSum], step: Step, max_spread: float) -> dict[int, str]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import log, sqrt
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import BadInput, TooFewClients
+from shared.mechanism import Skellam
 from shared.plan import Step
 from shared.robust_sum import (
     FALSE_ALARM,
@@ -127,6 +129,23 @@ def test_a_sum_that_wrapped_round_the_ring_is_dropped() -> None:
         cohort=0, total=np.full(SIZE, -(2**63), dtype=np.int64), num_users=100, num_tenants=3, num_noises=2
     )
     assert dropped([values], step("gradient")) == [0]
+
+
+def test_skellam_noise_is_held_against_a_bound_for_its_own_tails() -> None:
+    """Pairwise rounds: of little noise, where the tails differ most, no honest sum is dropped, and loud ones are."""
+    variance, size = 8, 3_000
+    noise = Skellam(variance=variance, sensitivity=1.0, l1_sensitivity=1.0)
+    at = replace(step("gradient", size=size), scale=1, user_bound=1.0, mechanism=noise, noise_variance=variance)
+    rng = np.random.default_rng(4)
+    totals = [rng.poisson(variance, size) - rng.poisson(variance, size) for _ in range(200)]
+    sums = [
+        CohortSum(cohort=n, total=total, num_users=10, num_tenants=5, num_noises=2) for n, total in enumerate(totals)
+    ]
+    assert not any(dropped([each], at) for each in sums)
+    loud = sums[0].total.copy()
+    loud[5] = 60
+    assert dropped([replace(sums[0], total=loud)], at) == [0]
+    assert dropped([replace(sums[0], total=sums[0].total + 40)], at) == [0]
 
 
 # --- cohorts against each other ---
