@@ -347,7 +347,7 @@ def _verified_answer(
 def _store(job: Job, learned: Learned, state: State, store: StoreStep[Contribution], sums: Sequence[Opened]) -> Learned:
     plan, step = job.plan, steps(job.plan)[store.turn.step]
     so_far = _epsilon_so_far(job)
-    cohorts = {} if plan.cohorts == 1 else {"cohorts": cohorts_told(state, sums)}
+    cohorts: dict[str, Any] = {} if plan.cohorts == 1 else {"cohorts": cohorts_told(state, sums)}
     job.ledger.append(
         "release",
         job_id=plan.job_id,
@@ -366,6 +366,7 @@ def _store(job: Job, learned: Learned, state: State, store: StoreStep[Contributi
     release = Released.of(total_of(plan, sums, store.cohorts))
     learned = learning.extend(plan, learned, release)
     save_checkpoint(job.settings.state, plan.digest, learned)
+    cost = {} if plan.cohorts == 1 else {"noise_cost": round(learning.noise_cost(plan, learned, step.index), 3)}
     job.progress(
         "step_released",
         step=step.index,
@@ -375,6 +376,7 @@ def _store(job: Job, learned: Learned, state: State, store: StoreStep[Contributi
         users=release.num_users,
         epsilon_so_far=so_far,
         steps=len(steps(plan)),
+        **cost,
     )
     return learned
 

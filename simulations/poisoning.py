@@ -29,7 +29,7 @@ from shared.plan import CooccurrencePlan, Step, TrainingPlan, make_plan, steps
 from shared.ranking import FoldIn, RankingModel
 from shared.recipes.cooccurrence import condensed_index, pair_sum, popularity_vectors
 from shared.recipes.readouts import WeightsSettings
-from shared.robust_sum import CohortSum, combine, judge
+from shared.robust_sum import CohortSum, Combined, combine, judge
 from simulations.datasets import Dataset, load_folder
 from simulations.evaluate import Cases, Split, leave_last_out, rank_cases, sample_cases, select_users
 from simulations.marketplace import generate
@@ -211,38 +211,49 @@ def run_job(scene: Scene, rule: Rule, attack: Attack, malicious: int, seed: int)
     bad = frozenset(np.random.default_rng([seed, 1]).permutation(len(users))[:malicious].tolist())
     share = float(users[list(bad)].sum() / users.sum())
     rng = np.random.default_rng([seed, 2])
-    learned, dropped, attempts = Learned(), 0, 0
+    learned = Learned()
+    dropped: list[int] = []
     for step in steps(plan):
         inputs = learning.inputs(plan, learned)
-        honest = scene.honest(step, inputs)
-        for _ in range(_MAX_ATTEMPTS):
-            attempts += 1
-            sums = _cohort_sums(scene, step, honest, inputs, attack, bad, rule, rng)
-            drops = {drop.cohort for drop in judge(sums, step=step, max_spread=rule.max_spread)}
-            dropped += len(drops)
-            standing = [each for each in sums if each.cohort not in drops]
-            if len(standing) >= plan.least_cohorts:
-                break
-        else:
-            return Outcome(
-                ndcg_at_10=None,
-                exposure=None,
-                noise_cost=0.0,
-                dropped=dropped / attempts,
-                attempts=attempts,
-                share=share,
-            )
-        learned = learning.extend(plan, learned, Released.of(combine(standing, trim=rule.trim)))
-    model = learning.ranking_model(plan, learned, _READOUT, _FOLD_IN)
-    ndcg_at_10, exposure = _measured(scene, model)
+        total, drops = _total(scene, step, inputs, attack, bad, rule, rng)
+        dropped += drops
+        if total is None:
+            break
+        learned = learning.extend(plan, learned, Released.of(total))
+    found: tuple[float | None, float | None, float] = (None, None, 0.0)
+    if len(learned.releases) == len(steps(plan)):
+        model = learning.ranking_model(plan, learned, _READOUT, _FOLD_IN)
+        found = (*_measured(scene, model), learning.noise_cost(plan, learned, 1))
     return Outcome(
-        ndcg_at_10=ndcg_at_10,
-        exposure=exposure,
-        noise_cost=learning.noise_cost(plan, learned, 1),
-        dropped=dropped / attempts,
-        attempts=attempts,
+        ndcg_at_10=found[0],
+        exposure=found[1],
+        noise_cost=found[2],
+        dropped=sum(dropped) / len(dropped),
+        attempts=len(dropped),
         share=share,
     )
+
+
+def _total(
+    scene: Scene,
+    step: Step,
+    inputs: learning.Inputs,
+    attack: Attack,
+    bad: frozenset[int],
+    rule: Rule,
+    rng: np.random.Generator,
+) -> tuple[Combined | None, list[int]]:
+    """The released total, None where every attempt was abandoned; and the cohorts dropped in each attempt."""
+    honest = scene.honest(step, inputs)
+    dropped: list[int] = []
+    for _ in range(_MAX_ATTEMPTS):
+        sums = _cohort_sums(scene, step, honest, inputs, attack, bad, rule, rng)
+        drops = {drop.cohort for drop in judge(sums, step=step, max_spread=rule.max_spread)}
+        dropped.append(len(drops))
+        standing = [each for each in sums if each.cohort not in drops]
+        if len(standing) >= 2 * rule.trim + 1:
+            return combine(standing, trim=rule.trim), dropped
+    return None, dropped
 
 
 def _cohort_sums(

@@ -113,6 +113,8 @@ def test_the_noise_of_the_total_is_what_the_read_outs_are_told(tmp_path, noise, 
     # 14 coordinates: the mean square of as many standard normals lies in here but for once in 10^6 times.
     assert 0.1 < np.mean(deviations**2) < 4.2
     assert learning.noise_cost(cast.plan, learned, 0) == pytest.approx(cost, rel=1e-3)
+    (told, _) = [event["noise_cost"] for event in cast.events() if event["event"] == "step_released"]
+    assert told == pytest.approx(cost, rel=1e-3)
     copies = {"helpers": 2, "tenant": 9}[noise]
     one_sum = sqrt(copies * steps(cast.plan)[0].noise_variance) / steps(cast.plan)[0].scale
     assert stated == pytest.approx(cost * one_sum, rel=1e-3)
