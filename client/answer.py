@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from client import pairwise
-from client.contribution import check_inputs
+from client.contribution import check_inputs, require_in_range
 from client.device import device_values
 from client.home import ClientHome
 from client.policy import check_plan
@@ -48,6 +48,7 @@ from shared.interactions import Interactions
 from shared.plan import MAX_TENANTS, Step, TrainingPlan, plan_from_json, steps
 from shared.roster import Role, Roster, open_roster
 from shared.secagg import discrete_gaussian, skellam
+from shared.secagg.cohorts import Cohorts, divide
 from shared.secagg.complaint import complain
 from shared.secagg.context import context, join_fields
 from shared.secagg.topology_h import ContributionHeader, check_cohort, contribute, helper_answer, slot_contexts
@@ -78,13 +79,20 @@ class _LocalFailure(Exception):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Checked:
-    """A request that passed every check that needs no history. sealing: X25519 keys of the plan's helpers."""
+    """A request that passed every check that needs no history. sealing: X25519 keys of the plan's helpers.
+
+    ctx: of the attempt, whatever its cohorts: what a contribution is charged under, so that there is one an attempt.
+    """
 
     plan: TrainingPlan
     step: Step
     roster: Roster
     sealing: Mapping[str, bytes]
     ctx: bytes
+
+    @property
+    def cohorts(self) -> Cohorts:
+        return divide(self.ctx, self.roster, self.plan.cohorts)
 
 
 def answer(home: ClientHome, frame: bytes, *, now: int, random_bytes: RandomBytes) -> bytes:
@@ -134,7 +142,7 @@ def _contribute(
     _require_unspent(home, checked, checked.ctx)
     values = _paid_values(home, checked, checked.ctx, request.attempt, inputs, random_bytes)
     contribution = contribute(
-        ctx=checked.ctx,
+        ctx=checked.cohorts.context_of(home.name),
         client=home.name,
         declared_users=home.policy.declared_users,
         values=values,
@@ -197,7 +205,9 @@ def _values(
         if history.num_users > declared:
             raise BadSetting(f"the store holds {history.num_users} users, policy.toml declares {declared}")
         values_of = device_values if declared == 1 else tenant_values
-        return values_of(plan, step, inputs, history, secret_seed=secret_seed)
+        values = values_of(plan, step, inputs, history, secret_seed=secret_seed)
+        require_in_range(step, values, declared)
+        return values
     except Exception as error:
         raise _LocalFailure(f"{type(error).__name__}: {error}") from error
 
@@ -206,16 +216,19 @@ def _help(
     home: ClientHome, request: UnmaskRequest, *, now: int, random_bytes: RandomBytes
 ) -> UnmaskReply | SealComplaint:
     checked = _check(home, request, "helper", request.inputs_digest, now)
+    # A set with members of two cohorts is none that any attempt sums, whoever signed what is in it.
+    cohorts = checked.cohorts
+    ctx = cohorts.contexts[cohorts.of_all(header.client for header in request.headers)]
     try:
-        return _unmask(home, request, checked, now=now, random_bytes=random_bytes)
+        return _unmask(home, request, checked, ctx, now=now, random_bytes=random_bytes)
     except BadSeal as error:
         _log(error)
-        made = complain(ctx=checked.ctx, helper=home.name, client=error.client, signing_key=home.vault.signing_key)
+        made = complain(ctx=ctx, helper=home.name, client=error.client, signing_key=home.vault.signing_key)
         return SealComplaint(complaint=made)
 
 
 def _unmask(
-    home: ClientHome, request: UnmaskRequest, checked: _Checked, *, now: int, random_bytes: RandomBytes
+    home: ClientHome, request: UnmaskRequest, checked: _Checked, ctx: bytes, *, now: int, random_bytes: RandomBytes
 ) -> UnmaskReply:
     plan, step = checked.plan, checked.step
     if home.name not in plan.helpers:
@@ -223,7 +236,7 @@ def _unmask(
     _check_cohort(home, plan, request.headers)
     noise = isqrt(step.noise_variance) if plan.noise == "helpers" else None
     reply = helper_answer(
-        ctx=checked.ctx,
+        ctx=ctx,
         helper=home.name,
         slots=request.slots,
         sharing=plan.sharing,
@@ -238,7 +251,7 @@ def _unmask(
         signing_key=home.vault.signing_key,
         random_bytes=random_bytes,
     )
-    home.ledger.answer_once(slot_contexts(checked.ctx, request.slots))
+    home.ledger.answer_once(slot_contexts(ctx, request.slots))
     return UnmaskReply(answer=reply)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.clipping import UserVectors
-from shared.errors import MalformedMessage, PolicyViolation
+from shared.errors import BadInput, MalformedMessage, PolicyViolation
 from shared.interactions import Interactions
 from shared.plan import CooccurrencePlan, ReconPlan, Step, TrainingPlan
 from shared.recipes.cooccurrence import pair_vectors, popularity_vectors
@@ -49,6 +49,24 @@ def check_inputs(plan: TrainingPlan, step: Step, inputs: dict[str, NDArray[np.ge
             raise MalformedMessage(f"item_factors must be float64 ({plan.num_items}, {plan.recipe.num_factors})")
         if not np.all(np.abs(factors) <= MAX_ITEM_FACTOR):
             raise MalformedMessage(f"item_factors must be finite and within {MAX_ITEM_FACTOR:g}")
+
+
+def require_in_range(step: Step, values: NDArray[np.int64], declared_users: int) -> None:
+    """Raise BadInput unless these integers, before noise, are ones that `declared_users` clipped users can sum to.
+
+    Last thing before masks hide them. No history can fail it: every user's clip and rounding is bounded by the plan's
+    own numbers, and there are no more users than are declared. What fails it is arithmetic gone wrong on this machine.
+    """
+    if values.shape != (step.num_coordinates,) or values.dtype != np.int64:
+        raise BadInput(f"this home's sum is {values.dtype} of shape {values.shape}, not the step's; nothing is sent")
+    most, length = declared_users * step.user_bound, float(np.linalg.norm(values.astype(np.float64)))
+    if not length <= most * (1 + 2.0**-20):
+        raise BadInput(
+            f"this home's sum has norm {length / step.scale:.6g}, its {declared_users} declared users of clip "
+            f"{step.clip:g} reach {most / step.scale:.6g}; nothing is sent"
+        )
+    if step.kind != "gradient" and values.min(initial=0) < 0:
+        raise BadInput(f"this home's sum of {step.kind} holds a value below zero; nothing is sent")
 
 
 def rounded_users(

@@ -11,7 +11,7 @@ from shared import accounting
 from shared.accounting import Budget
 from shared.catalogue import CatalogueSnapshot
 from shared.errors import BadSetting, PolicyViolation
-from shared.plan import CooccurrencePlan, ReconPlan, TrainingPlan, mechanisms
+from shared.plan import MAX_COHORTS, CooccurrencePlan, ReconPlan, TrainingPlan, mechanisms
 from shared.roster import Role, Roster
 from shared.secagg.graph import least_threshold, share_of
 from shared.secagg.pairwise_terms import PairwiseMinima
@@ -90,6 +90,20 @@ class LocalPolicy:
         metadata=_doc("The least number of parties whose contributions are summed before anything is opened."),
     )
     min_users: int = field(default=100, metadata=_doc("The least number of declared users behind a sum."))
+    min_cohorts: int = field(
+        default=1,
+        metadata=_doc(
+            "The least number of cohorts in which a step must be summed: with 3 or more, one poisoned sum can be told\n"
+            "from the others and left out, at the cost of noise. 1: no cohorts are asked for."
+        ),
+    )
+    max_cohorts: int = field(
+        default=MAX_COHORTS,
+        metadata=_doc(
+            "The largest number. Each cohort's noisy sum is opened by itself, so min_tenants and min_users hold for\n"
+            "every cohort; 1 keeps this party's sums among those of all tenants."
+        ),
+    )
     min_helpers: int = field(
         default=2,
         metadata=_doc(
@@ -194,10 +208,12 @@ class LocalPolicy:
             _require(getattr(self, key) > 0, key, "must be above zero")
         _require(math.isfinite(self.max_grad_norm), "max_grad_norm", "must be finite")
         _require(0 < self.delta < 1, "delta", "must lie between 0 and 1")
-        for key in ("declared_users", "min_tenants", "min_users", "max_rounds", "max_num_factors"):
+        for key in ("declared_users", "min_tenants", "min_users", "min_cohorts", "max_rounds", "max_num_factors"):
             _require(getattr(self, key) >= 1, key, "must be at least 1")
         for key in ("min_helpers", "max_head_items", "max_items_per_user"):
             _require(getattr(self, key) >= 2, key, "must be at least 2")
+        _require(self.min_cohorts <= self.max_cohorts, "max_cohorts", "must not be below min_cohorts")
+        _require(self.max_cohorts <= MAX_COHORTS, "max_cohorts", f"must be at most {MAX_COHORTS}")
         _require(self.min_bits in (16, 24, 32, 64), "min_bits", "must be 16, 24, 32 or 64")
         _members("allowed_noise", self.allowed_noise, NOISES)
         _members("allowed_recipes", self.allowed_recipes, RECIPES)
@@ -282,6 +298,8 @@ def demands(
     yield _at_least("min_users", plan.min_users, policy.min_users)
     yield _at_least("max_users", plan.max_users, policy.declared_users)
     yield _at_least("bits", plan.bits, policy.min_bits)
+    yield _at_least("cohorts", plan.cohorts, policy.min_cohorts)
+    yield _at_most("cohorts", plan.cohorts, policy.max_cohorts)
     if plan.topology == "helpers":
         yield _at_least("helpers", len(plan.helpers), policy.min_helpers)
         yield _at_most("spare_helpers", plan.spare_helpers, max(0, len(plan.helpers) - policy.min_helpers))

@@ -56,6 +56,12 @@ def print_status(seen: dict[str, Any]) -> None:
 def print_preview(seen: "Preview", also_visible: Sequence[str], never_leaves: Sequence[str]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"plan {seen.plan.job_id} ({seen.plan.recipe_name}, noise by {seen.plan.noise})")
+    if seen.plan.cohorts > 1:
+        trimmed = f", the {seen.plan.trim} lowest and highest cut off" if seen.plan.trim else ""
+        console.print(
+            f"summed in {seen.plan.cohorts} cohorts{trimmed}, of at least {seen.plan.min_tenants} tenants and "
+            f"{seen.plan.min_users} users each; noise of the total {seen.noise_cost:.2f} times that of one sum"
+        )
     for message in seen.messages:
         noise = "none" if message.noise_std is None else f"standard deviation {message.noise_std:.4g}"
         most = f"one {message.type}" if message.at_most == 1 else f"at most {message.at_most} of: {message.type}"

@@ -18,6 +18,7 @@ from client.policy import Demand, LocalPolicy, demands
 from shared import accounting
 from shared.errors import BadSetting, BudgetExhausted
 from shared.plan import NOISES_OF, CooccurrencePlan, Step, Topology, TrainingPlan, make_plan, mechanisms, steps
+from shared.robust_sum import noise_cost
 from shared.secagg import ring
 from shared.secagg.graph import choose_degree, share_of
 from shared.secagg.pairwise_messages import (
@@ -114,6 +115,11 @@ class Preview:
     local_refusal: str = ""
 
     @property
+    def noise_cost(self) -> float:
+        """Of the plan's cohorts, to the noise of one sum."""
+        return noise_cost(self.plan)
+
+    @property
     def accepted(self) -> bool:
         return not self.refusal and not self.local_refusal and all(check.holds for check in self.checks)
 
@@ -159,7 +165,7 @@ def default_plan(home: ClientHome) -> TrainingPlan:
 def _typical_helpers(policy: LocalPolicy) -> dict[str, Any]:
     helpers = tuple(policy.helpers)[: max(2, policy.min_helpers)]
     chosen = helpers if len(helpers) >= 2 else ("helper-1", "helper-2")
-    return {"helpers": chosen, "min_tenants": policy.min_tenants}
+    return {"helpers": chosen, "min_tenants": policy.min_tenants, "cohorts": policy.min_cohorts}
 
 
 def _typical_parties(policy: LocalPolicy) -> dict[str, Any]:
@@ -195,6 +201,7 @@ def to_json(seen: Preview) -> dict[str, Any]:
         "job_id": seen.plan.job_id,
         "accepted": seen.accepted,
         "checks": [vars(check) for check in seen.checks],
+        "cohorts": {"number": seen.plan.cohorts, "trim": seen.plan.trim, "noise_cost": seen.noise_cost},
         "messages": [{**vars(message), "fields": [vars(sent) for sent in message.fields]} for message in seen.messages],
         "epsilon_before": seen.epsilon_before,
         "epsilon_after": seen.epsilon_after,
@@ -226,13 +233,14 @@ def _messages(home: ClientHome, plan: TrainingPlan) -> Iterator[SentMessage]:
             yield _message("contribution", plan, step, contribution, size_bytes=len(encode(reply)))
         if home.name in plan.helpers and "helper" in home.policy.serve_as:
             vector = bytes(ring.size_bytes(plan.bits, step.num_coordinates))
-            # A slot is answered for once in an attempt, all of them together or each of them alone.
+            # A slot is answered for once in an attempt and cohort, all of them together or each of them alone.
             slots = plan.sharing.held_by(home.name)
             answer = HelperAnswer(
                 helper=home.name, ctx=bytes(32), slots=slots, cohort=bytes(32), mask_sum=vector, signature=bytes(64)
             )
             frame = encode(UnmaskReply(answer=answer))
-            yield _message("helper answer", plan, step, answer, size_bytes=len(frame), at_most=len(slots))
+            most = plan.cohorts * len(slots)
+            yield _message("helper answer", plan, step, answer, size_bytes=len(frame), at_most=most)
 
 
 def _blank_round(home: ClientHome, plan: TrainingPlan, step: Step) -> Iterator[tuple[str, PairwiseBody, Message]]:

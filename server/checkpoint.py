@@ -6,6 +6,7 @@ and never asked for again: asking again would cost every client its budget a sec
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from shared.errors import BadSetting, MalformedFile
 FORMAT = "zhiyin-checkpoint-2"
 FILE = "checkpoint.json"
 _COUNTS = ("num_users", "num_tenants", "num_noises")
+_OF_COHORTS: dict[str, Callable[[Any], Any]] = {"num_cohorts": int, "noise_factor": float}
 
 
 def save_checkpoint(folder: Path, plan_digest: str, learned: Learned) -> None:
@@ -61,7 +63,9 @@ def _store(folder: Path, step: int, release: Released) -> dict[str, Any]:
     name = f"step-{step:04d}-{sha256_hex(data)}.safetensors"
     if not (folder / name).exists():
         write_file(folder / name, data)
-    return {"file": name, **{count: getattr(release, count) for count in _COUNTS}}
+    # What a plain sum of one cohort has no need of stays out, as in checkpoints from before there were several.
+    cohorts = {} if release.num_cohorts == 1 else {field: getattr(release, field) for field in _OF_COHORTS}
+    return {"file": name, **{count: getattr(release, count) for count in _COUNTS}, **cohorts}
 
 
 def _read(folder: Path, entry: dict[str, Any]) -> Released:
@@ -69,4 +73,6 @@ def _read(folder: Path, entry: dict[str, Any]) -> Released:
     data = (folder / name).read_bytes()
     if sha256_hex(data) != name.removesuffix(".safetensors").rpartition("-")[2]:
         raise ValueError(f"{name} has changed")
-    return Released(total=load(data)["total"], **{count: int(entry[count]) for count in _COUNTS})
+    counts = {count: int(entry[count]) for count in _COUNTS}
+    cohorts = {name: kind(entry[name]) for name, kind in _OF_COHORTS.items() if name in entry}
+    return Released(total=load(data)["total"], **counts, **cohorts)

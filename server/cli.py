@@ -23,6 +23,7 @@ from shared.canonical import canonical_json
 from shared.catalogue import CatalogueSnapshot, Item
 from shared.errors import BadSetting, MalformedFile
 from shared.plan import mechanisms, plan_to_json
+from shared.robust_sum import noise_cost
 from shared.text_features import build_text_features
 
 server_app = typer.Typer(
@@ -70,6 +71,11 @@ def plan(
     if made.noise == "none":
         typer.echo(f"{out}: {made.recipe_name} WITHOUT NOISE: epsilon is infinite, nobody is protected")
         return
+    if made.cohorts > 1:
+        typer.echo(
+            f"{made.cohorts} cohorts of at least {made.min_tenants} tenants and {made.min_users} users, "
+            f"trim {made.trim}: the noise of a step's total is {noise_cost(made):.2f} times that of one sum"
+        )
     cost = accounting.epsilon(mechanisms(made), made.delta)
     typer.echo(
         f"{out}: {made.recipe_name}, {len(mechanisms(made))} releases, epsilon {cost:.6g} at delta {made.delta:g}"

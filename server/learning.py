@@ -25,22 +25,30 @@ from shared.recipes.readouts import (
     weights_readout,
 )
 from shared.recipes.recon import apply_gradient, initial_state
+from shared.robust_sum import Combined
 
 Inputs = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Released:
-    """One opened sum. total: int64 (num_coordinates,), in fixed-point steps, noise included.
+    """One released total. total: int64 (num_coordinates,), in fixed-point steps, noise included.
 
-    num_users: declared users of its cohort. num_tenants: size of the cohort. num_noises: independent noises in the sum,
-    each of the variance that the step states; 0 where the plan asks for none.
+    num_users: declared users behind it. num_tenants: who declared them. num_noises: independent noises in it, each of
+    the variance that the step states; 0 where the plan asks for none. num_cohorts: sums that it was made of.
+    noise_factor: what its noise's standard deviation is to that of so many noises added up; 1 for a plain sum.
     """
 
     total: NDArray[np.int64]
     num_users: int
     num_tenants: int
     num_noises: int
+    num_cohorts: int = 1
+    noise_factor: float = 1.0
+
+    @classmethod
+    def of(cls, combined: Combined) -> "Released":
+        return cls(**vars(combined))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,7 +85,15 @@ def real_sum(plan: TrainingPlan, learned: Learned, position: int) -> NDArray[np.
 def noise_std(plan: TrainingPlan, learned: Learned, position: int) -> float:
     """Standard deviation of the noise in a coordinate of `real_sum`: every noise added, not only the one counted."""
     step: Step = steps(plan)[position]
-    return sqrt(learned.releases[position].num_noises) * sqrt(step.noise_variance) / step.scale
+    release = learned.releases[position]
+    return release.noise_factor * sqrt(release.num_noises) * sqrt(step.noise_variance) / step.scale
+
+
+def noise_cost(plan: TrainingPlan, learned: Learned, position: int) -> float:
+    """What cohorts cost: the noise of a closed step's total over that of one sum of all its tenants."""
+    release = learned.releases[position]
+    # Tenants' own noises are as many in one sum as in several; helpers add theirs to every cohort anew.
+    return release.noise_factor * (sqrt(release.num_cohorts) if plan.noise == "helpers" else 1.0)
 
 
 def item_factors(plan: TrainingPlan, recipe: ReconPlan, learned: Learned) -> NDArray[np.float64]:
@@ -118,7 +134,7 @@ def ranking_model(
         pairs_std=noise_std(plan, learned, 1),
         num_users=learned.releases[1].num_users,
     )
-    if plan.noise != "none" and not enough_signal(release.num_users, plan.mu):
+    if plan.noise != "none" and not enough_signal(release.num_users, plan.mu / noise_cost(plan, learned, 1)):
         return RankingModel(readout="popularity", head=head[:0], **common)
     if readout is None:
         raise BadSetting("a cooccurrence job needs a readout of kind weights or factors for each model")

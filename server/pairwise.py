@@ -12,13 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from server import learning
 from server.exchange import Silence
 from server.job import Job, group_of, read_reply, turn_context
 from server.learning import Learned
+from server.opened import Opened, accepted, opened
 from server.rounds import (
     AskPeers,
     AskSignatures,
@@ -33,7 +31,6 @@ from server.rounds import (
     PeerAnswered,
     PeerFailed,
     PeerSigned,
-    SumOpened,
     Turn,
     advance,
 )
@@ -157,11 +154,11 @@ def ask_peers(job: Job, talk: Conversation, state: State, ask: AskPeers) -> Stat
 
 def open_sum(
     job: Job, talk: Conversation, state: State, opening: OpenSum[Bundle, Unmasking]
-) -> tuple[State, NDArray[np.int64] | None]:
-    """The sum of the active parties; who handed in false shares is named in the events."""
+) -> tuple[State, tuple[Opened, ...]]:
+    """The sum of the active parties, none where it does not open; who handed in false shares is named in the events."""
     cohort = {offer.client for offer in opening.offers}
     try:
-        opened = open_pairwise_sum(
+        found = open_pairwise_sum(
             agreement=talk.agreed,
             dealings=talk.dealings,
             vectors=[vector for vector in talk.vectors if vector.client in cohort],
@@ -172,10 +169,10 @@ def open_sum(
             num_coordinates=steps(job.plan)[talk.turn.step].num_coordinates,
         )
     except ZhiyinError as error:
-        return advance(state, OpeningFailed(turn=talk.turn, reason=f"{type(error).__name__}: {error}")), None
-    for liar in opened.liars:
+        return advance(state, OpeningFailed(turn=talk.turn, reason=f"{type(error).__name__}: {error}")), ()
+    for liar in found.liars:
         job.progress("false_shares", step=talk.turn.step, attempt=talk.turn.attempt, party=liar)
-    return advance(state, SumOpened(turn=talk.turn)), opened.total
+    return accepted(job, state, opened(job.plan, 0, found.total, opening.offers, opening.answers))
 
 
 def _enough(state: State) -> bool:

@@ -10,6 +10,11 @@ One attempt at one step runs through these phases; every other event raises Ille
         abandoned ──AttemptStarted──▶ collecting, attempt + 1
         failed, when no attempt is left, or without the accused client no cohort
 
+With several cohorts, those that are large enough are asked about and opened one after the other, and then judged::
+
+    asking ─▶ opening ──SumOpened──▶ asking, the next cohort … ──SumOpened (last)──▶ judging ──CohortsJudged──▶ closed
+                                                     fewer cohorts stand than the plan needs ──┴──▶ abandoned
+
 A turn (step, attempt) names one context of the aggregation protocol. Its cohort is frozen by CollectionClosed, so the
 helpers of a turn are only ever asked about one set of contributions; an attempt given up is never taken up again.
 
@@ -34,7 +39,7 @@ from typing import Generic, Literal, TypeVar, assert_never
 from shared.errors import BadSetting, CapacityExceeded, IllegalTransition
 from shared.secagg.mask_sharing import MaskSharing
 
-Phase = Literal["collecting", "signing", "asking", "opening", "closed", "abandoned", "finished", "failed"]
+Phase = Literal["collecting", "signing", "asking", "opening", "judging", "closed", "abandoned", "finished", "failed"]
 # In the limits on declared users: whoever is not named.
 EVERYBODY_ELSE = "*"
 C = TypeVar("C")
@@ -46,6 +51,7 @@ class Rules:
     """What does not change during a job.
 
     num_steps: releases that the plan asks for. min_tenants, min_users: least cohort of a release, in declared users.
+    cohorts: how many an attempt has, and least_cohorts, how many of them must stand in the end.
     max_users: capacity of the sum. sharing: which helper can answer for which masks, None where peers answer
     themselves. max_attempts: at one step, by this run.
     max_declared_users: most users that a client may declare, by its name or for EVERYBODY_ELSE; without an entry the
@@ -59,11 +65,15 @@ class Rules:
     sharing: MaskSharing | None
     max_attempts: int
     max_declared_users: Mapping[str, int] = field(default_factory=dict)
+    cohorts: int = 1
+    least_cohorts: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "min_tenants", "min_users", "max_attempts"):
+        for name in ("num_steps", "min_tenants", "min_users", "max_attempts", "cohorts", "least_cohorts"):
             if getattr(self, name) < 1:
                 raise BadSetting(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.sharing is None and self.cohorts > 1:
+            raise BadSetting("peers are summed in one cohort")
         for client, most in self.max_declared_users.items():
             if most < 1:
                 raise BadSetting(f"max_declared_users of {client} must be at least 1, got {most}")
@@ -84,11 +94,15 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Offer(Generic[C]):
-    """A contribution whose signature was verified, with the number of users that its client's policy declares."""
+    """A contribution whose signature was verified, with the number of users that its client's policy declares.
+
+    cohort: which one its client was dealt into.
+    """
 
     client: str
     declared_users: int
     contribution: C
+    cohort: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +113,14 @@ class Departure:
     """
 
     party: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortDropped:
+    """A cohort of this attempt that the total will not hold, and why. No personal data."""
+
+    cohort: int
     reason: str
 
 
@@ -138,6 +160,8 @@ class JobState(Generic[C, A]):
     waiting: which helpers are asked for which slots and have not spoken. lost: helpers that are asked for nothing more
     in this attempt. accusations: what they said of clients. reason: why an attempt was given up.
     needed, signers: of peers, the latter having signed the cohort.
+    at: the cohort that is asked about. opened: cohorts whose sums are open. dropped: those that were not asked about,
+    being too small, and those that were judged to be poisoned.
     `excluded` is what this run of the server goes by, at this step and the later ones; another run starts without it.
     """
 
@@ -155,11 +179,19 @@ class JobState(Generic[C, A]):
     excluded: tuple[Exclusion, ...] = ()
     needed: Needed | None = None
     signers: tuple[str, ...] = ()
+    at: int = 0
+    opened: tuple[int, ...] = ()
+    dropped: tuple[CohortDropped, ...] = ()
 
     @property
     def num_users(self) -> int:
         """Declared users of the contributions accepted so far."""
         return sum(offer.declared_users for offer in self.offers)
+
+    @property
+    def asked_about(self) -> tuple[Offer[C], ...]:
+        """The contributions of the cohort at hand."""
+        return tuple(offer for offer in self.offers if offer.cohort == self.at)
 
     @property
     def cohort(self) -> tuple[str, ...]:
@@ -255,6 +287,14 @@ class OpeningFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CohortsJudged:
+    """dropped: cohorts whose open sums no honest tenants would give."""
+
+    turn: Turn
+    dropped: tuple[CohortDropped, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepStored:
     """The released sum is in a durable checkpoint. `next_attempt` is the first number unused at the next step."""
 
@@ -281,6 +321,7 @@ Event = (
     | PeerFailed
     | SumOpened
     | OpeningFailed
+    | CohortsJudged
     | StepStored
     | AttemptStarted
 )
@@ -329,12 +370,20 @@ class OpenSum(Generic[C, A]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeCohorts:
+    """Look at the open sums of these cohorts."""
+
+    turn: Turn
+    cohorts: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreStep(Generic[C]):
-    """num_answers: how many helpers' noises are in the sum, where helpers add it."""
+    """offers: all that are in the total. cohorts: those that stand."""
 
     turn: Turn
     offers: tuple[Offer[C], ...]
-    num_answers: int
+    cohorts: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,7 +404,16 @@ class GiveUp:
 
 
 Action = (
-    Collect | AskHelpers[C] | AskSignatures | AskPeers | OpenSum[C, A] | StoreStep[C] | StartAttempt | Publish | GiveUp
+    Collect
+    | AskHelpers[C]
+    | AskSignatures
+    | AskPeers
+    | OpenSum[C, A]
+    | JudgeCohorts
+    | StoreStep[C]
+    | StartAttempt
+    | Publish
+    | GiveUp
 )
 
 _LEGAL: dict[Phase, tuple[type, ...]] = {
@@ -363,6 +421,7 @@ _LEGAL: dict[Phase, tuple[type, ...]] = {
     "signing": (PeerSigned, PeerFailed),
     "asking": (HelperAnswered, HelperFailed, HelperAccused, PeerAnswered, PeerFailed),
     "opening": (SumOpened, OpeningFailed),
+    "judging": (CohortsJudged,),
     "closed": (StepStored,),
     "abandoned": (AttemptStarted,),
     "finished": (),
@@ -420,7 +479,9 @@ def advance(state: JobState[C, A], event: Event[C, A]) -> JobState[C, A]:
             departure = Departure(party=peer, reason=f"{peer}: {reason}")
             return _hear_peers(replace(_heard(state, peer), lost=(*state.lost, departure)))
         case SumOpened():
-            return replace(state, phase="closed")
+            return _next_cohort(replace(state, opened=(*state.opened, state.at)))
+        case CohortsJudged(dropped=dropped):
+            return _drop(state, dropped)
         case OpeningFailed(reason=reason):
             return _abandon(state, reason)
         case StepStored(next_attempt=attempt):
@@ -443,11 +504,14 @@ def action(state: JobState[C, A]) -> Action[C, A]:
         case "asking" if state.rules.sharing is None:
             return AskPeers(turn=state.turn, cohort=state.cohort, signers=state.signers)
         case "asking":
-            return AskHelpers(turn=state.turn, offers=state.offers, asked=state.waiting)
+            return AskHelpers(turn=state.turn, offers=state.asked_about, asked=state.waiting)
         case "opening":
-            return OpenSum(turn=state.turn, offers=state.offers, answers=state.answers)
+            return OpenSum(turn=state.turn, offers=state.asked_about, answers=state.answers)
+        case "judging":
+            return JudgeCohorts(turn=state.turn, cohorts=state.opened)
         case "closed":
-            return StoreStep(turn=state.turn, offers=state.offers, num_answers=len(state.answers))
+            standing = tuple(offer for offer in state.offers if offer.cohort in state.opened)
+            return StoreStep(turn=state.turn, offers=standing, cohorts=state.opened)
         case "abandoned":
             return StartAttempt(turn=Turn(step=state.turn.step, attempt=state.turn.attempt + 1))
         case "finished":
@@ -465,6 +529,8 @@ def _accept(state: JobState[C, A], offer: Offer[C]) -> JobState[C, A]:
         )
     if offer.declared_users < 1:
         raise IllegalTransition(f"{offer.client} declares {offer.declared_users} users")
+    if not 0 <= offer.cohort < state.rules.cohorts:
+        raise IllegalTransition(f"{offer.client} is in cohort {offer.cohort}, there are {state.rules.cohorts}")
     for exclusion in state.excluded:
         if exclusion.client == offer.client:
             raise IllegalTransition(f"it is left out of this job: {_text_of(exclusion)}")
@@ -490,7 +556,8 @@ def _leave(state: JobState[C, A], party: str, reason: str) -> JobState[C, A]:
 
 
 def _close_collection(state: JobState[C, A], absent: tuple[str, ...], needed: Needed | None) -> JobState[C, A]:
-    shortfall = _shortfall(state.rules, state.offers)
+    small = _too_small(state.rules, state.offers)
+    shortfall = _too_few(state.rules, small)
     if shortfall:
         return _abandon(state, "; ".join([shortfall, *(f"left out: {_text_of(each)}" for each in state.excluded)]))
     if state.rules.sharing is None:
@@ -502,7 +569,26 @@ def _close_collection(state: JobState[C, A], absent: tuple[str, ...], needed: Ne
         for helper in state.rules.sharing.helpers
         if helper in absent
     )
-    return _ask_on(replace(state, phase="asking", lost=lost))
+    return _next_cohort(replace(state, lost=lost, dropped=small))
+
+
+def _next_cohort(state: JobState[C, A]) -> JobState[C, A]:
+    """On to the first cohort that was neither opened nor dropped; helpers that were lost stay lost."""
+    over = {*state.opened, *(each.cohort for each in state.dropped)}
+    left = [cohort for cohort in range(state.rules.cohorts) if cohort not in over]
+    if not left:
+        return replace(state, phase="closed" if state.rules.cohorts == 1 else "judging")
+    return _ask_on(replace(state, phase="asking", at=left[0], waiting=(), answers=()))
+
+
+def _drop(state: JobState[C, A], dropped: tuple[CohortDropped, ...]) -> JobState[C, A]:
+    poisoned = {each.cohort for each in dropped}
+    if not poisoned <= set(state.opened):
+        raise IllegalTransition(f"cohorts {sorted(poisoned)} are judged, {list(state.opened)} are open")
+    opened = tuple(cohort for cohort in state.opened if cohort not in poisoned)
+    state = replace(state, phase="closed", opened=opened, dropped=(*state.dropped, *dropped))
+    shortfall = _too_few(state.rules, state.dropped)
+    return _abandon(state, shortfall) if shortfall else state
 
 
 def _peers(names: tuple[str, ...]) -> Asked:
@@ -538,6 +624,23 @@ def _shortfall(rules: Rules, offers: tuple[Offer[C], ...]) -> str:
     return ""
 
 
+def _too_small(rules: Rules, offers: tuple[Offer[C], ...]) -> tuple[CohortDropped, ...]:
+    found = ((cohort, tuple(offer for offer in offers if offer.cohort == cohort)) for cohort in range(rules.cohorts))
+    short = ((cohort, _shortfall(rules, members)) for cohort, members in found)
+    return tuple(CohortDropped(cohort=cohort, reason=reason) for cohort, reason in short if reason)
+
+
+def _too_few(rules: Rules, dropped: tuple[CohortDropped, ...]) -> str:
+    """Why the cohorts that are left are not enough, empty where they are."""
+    left = rules.cohorts - len(dropped)
+    if left >= rules.least_cohorts:
+        return ""
+    if rules.cohorts == 1:
+        return dropped[0].reason
+    reasons = "; ".join(f"cohort {each.cohort}: {each.reason}" for each in dropped)
+    return f"{left} of {rules.cohorts} cohorts stand, at least {rules.least_cohorts} are needed: {reasons}"
+
+
 def _answer(state: JobState[C, A], helper: str, answer: A) -> JobState[C, A]:
     slots = _require_asked(state, helper)
     answered = Answered(helper=helper, slots=slots, answer=answer)
@@ -546,7 +649,7 @@ def _answer(state: JobState[C, A], helper: str, answer: A) -> JobState[C, A]:
 
 def _accuse(state: JobState[C, A], accusation: Exclusion) -> JobState[C, A]:
     _require_asked(state, accusation.helper)
-    if accusation.client not in state.cohort:
+    if accusation.client not in {offer.client for offer in state.asked_about}:
         raise IllegalTransition(
             f"{accusation.helper} accuses {accusation.client}, which did not contribute to {_text(state.turn)}"
         )
@@ -587,7 +690,9 @@ def _give_in(state: JobState[C, A]) -> JobState[C, A]:
     (client, _), *_ = Counter(each.client for each in state.accusations).most_common()
     exclusion = next(each for each in state.accusations if each.client == client)
     state = replace(state, excluded=(*state.excluded, exclusion))
-    shortfall = _shortfall(state.rules, tuple(offer for offer in state.offers if offer.client != client))
+    rest = tuple(offer for offer in state.offers if offer.client != client)
+    # Of several cohorts nothing can be told: another attempt deals the tenants anew.
+    shortfall = _too_few(state.rules, _too_small(state.rules, rest)) if state.rules.cohorts == 1 else ""
     if shortfall:
         # Another attempt would be charged to the others and most likely be too small as well.
         reason = f"{'; '.join(map(_text_of, state.excluded))}; without {client} {shortfall}"

@@ -8,17 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from server import learning, pairwise
 from server.checkpoint import load_checkpoint, save_checkpoint
 from server.exchange import Silence
 from server.job import Job, group_of, read_reply, turn_context
 from server.learning import Learned, Released
+from server.opened import Opened, cohorts_told, judged, open_cohort, tell_cohorts, total_of
 from server.pairwise import Conversation
 from server.rounds import (
-    Answered,
     AskHelpers,
     AskPeers,
     AskSignatures,
@@ -31,8 +28,8 @@ from server.rounds import (
     HelperAnswered,
     HelperFailed,
     JobState,
+    JudgeCohorts,
     Offer,
-    OpeningFailed,
     OpenSum,
     PartyLeft,
     Publish,
@@ -40,7 +37,6 @@ from server.rounds import (
     StartAttempt,
     StepStored,
     StoreStep,
-    SumOpened,
     Turn,
     action,
     advance,
@@ -50,13 +46,13 @@ from shared import accounting, mechanism
 from shared.errors import DeploymentError, MalformedMessage, ProtocolError, ZhiyinError
 from shared.mechanism import Mechanism
 from shared.plan import TrainingPlan, plan_to_json, steps
+from shared.secagg.cohorts import Cohorts, divide
 from shared.secagg.complaint import Complaint, verify_complaint
 from shared.secagg.topology_h import (
     Contribution,
     ContributionHeader,
     HelperAnswer,
     cohort_digest,
-    open_sum,
     verify_answer,
     verify_contribution,
 )
@@ -79,11 +75,11 @@ _LEAST_TENANTS = 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Turn:
-    """What is fixed for one turn: digest of the step's inputs, context, and the node of each party that spoke."""
+    """What is fixed for one turn: digest of the step's inputs, cohorts, and the node of each party that spoke."""
 
     turn: Turn
     digest: bytes
-    ctx: bytes
+    cohorts: Cohorts
     nodes: Mapping[str, tuple[int, ...]]
 
 
@@ -100,7 +96,7 @@ def train(job: Job) -> Learned:
     job.progress("job_started", job=plan.job_id, recipe=plan.recipe_name, steps=len(steps(plan)), resumed_at=first)
     this: _Turn | None = None
     talk: Conversation | None = None
-    total: NDArray[np.int64] | None = None
+    sums: tuple[Opened, ...] = ()
     while True:
         match action(state):
             case Publish():
@@ -115,15 +111,19 @@ def train(job: Job) -> Learned:
             case AskPeers() as ask if talk is not None:
                 state = pairwise.ask_peers(job, talk, state, ask)
             case OpenSum() as opening if talk is not None:
-                state, total = pairwise.open_sum(job, talk, state, opening)
+                state, sums = pairwise.open_sum(job, talk, state, opening)
             case Collect():
                 state, this = _collect(job, learned, state, this)
+                sums = ()
             case AskHelpers() as ask if this is not None:
                 state = _ask_helpers(job, this, state, ask)
             case OpenSum() as opening if this is not None:
-                state, total = _open(job, this, state, opening)
-            case StoreStep() as store if total is not None:
-                learned = _store(job, learned, state, store, total)
+                state, fresh = open_cohort(job, this.cohorts.contexts[state.at], state, opening)
+                sums = (*sums, *fresh)
+            case JudgeCohorts():
+                state = judged(job, state, sums)
+            case StoreStep() as store if sums:
+                learned = _store(job, learned, state, store, sums)
                 following = job.ledger.next_attempt(plan.digest, store.turn.step + 1)
                 state = advance(state, StepStored(turn=store.turn, next_attempt=following))
             case StartAttempt():
@@ -150,6 +150,8 @@ def _rules(job: Job) -> Rules:
         sharing=plan.sharing if plan.topology == "helpers" else None,
         max_attempts=job.settings.max_attempts,
         max_declared_users=job.settings.max_declared_users,
+        cohorts=plan.cohorts,
+        least_cohorts=plan.least_cohorts,
     )
 
 
@@ -157,13 +159,13 @@ def _collect(job: Job, learned: Learned, state: State, previous: _Turn | None) -
     plan, turn = job.plan, state.turn
     inputs = learning.inputs(plan, learned)
     digest = inputs_digest(inputs)
-    ctx = turn_context(job, turn, digest)
+    cohorts = divide(turn_context(job, turn, digest), job.roster, plan.cohorts)
     request = ContributionRequest(
         plan_json=plan_to_json(plan), step=turn.step, attempt=turn.attempt, roster=job.roster_bytes, inputs=inputs
     )
     frame = encode(request)
     # Everybody is waited for once: a party that never came must not slow every later step.
-    least = state.rules.min_tenants
+    least = state.rules.min_tenants * plan.least_cohorts
     # A helper that is no tenant is reached where its refusal comes from, so it is waited for as well.
     parties = sum("tenant" in each.roles or each.name in plan.helpers for each in job.roster.entries)
     wanted = parties if previous is None else least
@@ -180,13 +182,13 @@ def _collect(job: Job, learned: Learned, state: State, previous: _Turn | None) -
         dict.fromkeys(asked, frame), group=group_of(turn), timeout_seconds=job.settings.collect_seconds
     )
     for node, reply in replies.items():
-        state = _take_contribution(job, state, ctx, node, reply, found)
+        state = _take_contribution(job, state, cohorts, node, reply, found)
     absent = tuple(helper for helper in plan.sharing.helpers if helper not in found)
     for helper in absent:
         job.progress("helper_absent", step=turn.step, attempt=turn.attempt, party=helper)
-    return advance(state, CollectionClosed(turn=turn, absent=absent)), _Turn(
-        turn=turn, digest=digest, ctx=ctx, nodes=found
-    )
+    state = advance(state, CollectionClosed(turn=turn, absent=absent))
+    tell_cohorts(job, state, state.dropped)
+    return state, _Turn(turn=turn, digest=digest, cohorts=cohorts, nodes=found)
 
 
 def _nodes_left_out(state: State, previous: _Turn | None) -> dict[str, tuple[int, ...]]:
@@ -197,7 +199,7 @@ def _nodes_left_out(state: State, previous: _Turn | None) -> dict[str, tuple[int
 
 
 def _take_contribution(
-    job: Job, state: State, ctx: bytes, node: int, reply: bytes | Silence, found: dict[str, tuple[int, ...]]
+    job: Job, state: State, cohorts: Cohorts, node: int, reply: bytes | Silence, found: dict[str, tuple[int, ...]]
 ) -> State:
     # Whatever a node sends, it can only take itself out of the round.
     party = f"node {node}"
@@ -217,7 +219,7 @@ def _take_contribution(
         # Seals to others than the plan's helpers, found out now, cost one party; when the sum opens, everybody.
         verify_contribution(
             contribution,
-            ctx=ctx,
+            ctx=cohorts.context_of(contribution.client),
             sharing=job.plan.sharing,
             roster=job.roster,
             now=job.now,
@@ -228,7 +230,12 @@ def _take_contribution(
         # The first node that has a party's signature; where a helper is to be reached does not depend on its users.
         if party not in state.cohort:
             found[party] = (node,)
-        offer = Offer(client=party, declared_users=contribution.declared_users, contribution=contribution)
+        offer = Offer(
+            client=party,
+            declared_users=contribution.declared_users,
+            contribution=contribution,
+            cohort=cohorts.of(party),
+        )
         state = advance(state, ContributionArrived(turn=state.turn, offer=offer))
     except ZhiyinError as error:
         reason = f"{type(error).__name__}: {error}"
@@ -249,6 +256,7 @@ def _take_contribution(
 
 def _ask_helpers(job: Job, this: _Turn, state: State, ask: AskHelpers[Contribution]) -> State:
     plan, headers = job.plan, tuple(offer.contribution.header() for offer in ask.offers)
+    ctx = this.cohorts.contexts[state.at]
     requests: dict[int, bytes] = {}
     for helper, slots in ask.asked:
         request = UnmaskRequest(
@@ -266,7 +274,7 @@ def _ask_helpers(job: Job, this: _Turn, state: State, ask: AskHelpers[Contributi
     replies = job.exchange.ask(requests, group=group_of(ask.turn), timeout_seconds=job.settings.helpers_seconds)
     for helper, slots in ask.asked:
         spoken = [replies[node] for node in this.nodes[helper]]
-        state = _take_answer(job, this, state, helper, slots, spoken, headers)
+        state = _take_answer(job, this, ctx, state, helper, slots, spoken, headers)
         if state.phase not in ("asking", "opening"):
             break
     return state
@@ -275,6 +283,7 @@ def _ask_helpers(job: Job, this: _Turn, state: State, ask: AskHelpers[Contributi
 def _take_answer(
     job: Job,
     this: _Turn,
+    ctx: bytes,
     state: State,
     helper: str,
     slots: tuple[str, ...],
@@ -285,7 +294,7 @@ def _take_answer(
     reason = "it did not answer"
     for reply in replies:
         try:
-            found = _verified_answer(job, this, helper, slots, reply, headers)
+            found = _verified_answer(job, this, ctx, helper, slots, reply, headers)
         except ZhiyinError as error:
             reason = f"{type(error).__name__}: {error}"
             continue
@@ -303,6 +312,7 @@ def _take_answer(
 def _verified_answer(
     job: Job,
     this: _Turn,
+    ctx: bytes,
     helper: str,
     slots: tuple[str, ...],
     reply: bytes | Silence,
@@ -312,7 +322,7 @@ def _verified_answer(
     if isinstance(message, Refusal):
         raise ProtocolError(f"refused: {message.error}: {message.message}")
     if isinstance(message, SealComplaint) and message.complaint.helper == helper:
-        verify_complaint(message.complaint, ctx=this.ctx, roster=job.roster, now=job.now)
+        verify_complaint(message.complaint, ctx=ctx, roster=job.roster, now=job.now)
         if message.complaint.client not in {header.client for header in headers}:
             raise MalformedMessage(f"it complains of {message.complaint.client}, which is not in the cohort")
         return message.complaint
@@ -323,7 +333,7 @@ def _verified_answer(
     cohort = cohort_digest(headers)
     verify_answer(
         found,
-        ctx=this.ctx,
+        ctx=ctx,
         slots=slots,
         cohort=cohort,
         roster=job.roster,
@@ -334,30 +344,10 @@ def _verified_answer(
     return found
 
 
-def _open(
-    job: Job, this: _Turn, state: State, opening: OpenSum[Contribution, HelperAnswer]
-) -> tuple[State, NDArray[np.int64] | None]:
-    try:
-        total = open_sum(
-            ctx=this.ctx,
-            sharing=job.plan.sharing,
-            contributions=[offer.contribution for offer in opening.offers],
-            answers=[each.answer for each in opening.answers],
-            roster=job.roster,
-            now=job.now,
-            bits=job.plan.bits,
-            num_coordinates=steps(job.plan)[opening.turn.step].num_coordinates,
-        )
-    except ZhiyinError as error:
-        return advance(state, OpeningFailed(turn=opening.turn, reason=f"{type(error).__name__}: {error}")), None
-    return advance(state, SumOpened(turn=opening.turn)), total
-
-
-def _store(
-    job: Job, learned: Learned, state: State, store: StoreStep[Contribution], total: NDArray[np.int64]
-) -> Learned:
+def _store(job: Job, learned: Learned, state: State, store: StoreStep[Contribution], sums: Sequence[Opened]) -> Learned:
     plan, step = job.plan, steps(job.plan)[store.turn.step]
     so_far = _epsilon_so_far(job)
+    cohorts: dict[str, Any] = {} if plan.cohorts == 1 else {"cohorts": cohorts_told(state, sums)}
     job.ledger.append(
         "release",
         job_id=plan.job_id,
@@ -368,31 +358,27 @@ def _store(
         cohort={offer.client: offer.declared_users for offer in store.offers},
         mechanism=None if step.mechanism is None else mechanism.to_json(step.mechanism),
         noise=plan.noise,
-        answers=[_told(each) for each in state.answers],
+        answers=[told for each in sums if each.sum.cohort in store.cohorts for told in each.answers],
         epsilon_so_far=so_far,
         delta=plan.delta,
+        **cohorts,
     )
-    num_noises = {"helpers": store.num_answers, "none": 0}.get(plan.noise, len(store.offers))
-    release = Released(total=total, num_users=state.num_users, num_tenants=len(store.offers), num_noises=num_noises)
+    release = Released.of(total_of(plan, sums, store.cohorts))
     learned = learning.extend(plan, learned, release)
     save_checkpoint(job.settings.state, plan.digest, learned)
+    cost = {} if plan.cohorts == 1 else {"noise_cost": round(learning.noise_cost(plan, learned, step.index), 3)}
     job.progress(
         "step_released",
         step=step.index,
         attempt=store.turn.attempt,
         kind=step.kind,
-        tenants=len(store.offers),
-        users=state.num_users,
+        tenants=release.num_tenants,
+        users=release.num_users,
         epsilon_so_far=so_far,
         steps=len(steps(plan)),
+        **cost,
     )
     return learned
-
-
-def _told(answered: Answered[Any]) -> dict[str, Any]:
-    if not answered.slots:
-        return {"peer": answered.helper}
-    return {"helper": answered.helper, "slots": list(answered.slots)}
 
 
 def _note_abandoned(job: Job, state: State) -> None:

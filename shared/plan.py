@@ -24,6 +24,10 @@ NOISES_OF: dict[Topology, tuple[Noise, ...]] = {
     "helpers": ("helpers", "tenant", "none"),
     "pairwise": ("tenant", "shared", "none"),
 }
+# Fields of a plan with several cohorts, left out of its JSON where there is one: such a plan keeps its digest.
+# max_spread 2 compares nothing, since no two vectors of norm 1 are further apart.
+ONE_COHORT: dict[str, int | float] = {"cohorts": 1, "trim": 0, "max_spread": 2.0}
+MAX_COHORTS = 32
 # Tenants in one sum with helpers, at most: with `tenant` noise each adds its own, and the ring must hold them all.
 MAX_TENANTS = 1_000
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -95,8 +99,9 @@ RECIPES: dict[str, type[CooccurrencePlan] | type[ReconPlan]] = {"cooccurrence": 
 class Step:
     """One release: a vector of `num_coordinates` fixed-point integers of `scale` steps to the unit.
 
-    clip: L2 bound of one user in real units. mechanism: all that the step may release, None when the plan asks for no
-    noise. noise_variance: of the noise that each party adds that adds any, in steps squared, 0 for none.
+    clip: L2 bound of one user in real units. user_bound: the same in steps, rounding included. mechanism: all that the
+    step may release, None when the plan asks for no noise. noise_variance: of the noise that each party adds that adds
+    any, in steps squared, 0 for none.
     """
 
     index: int
@@ -104,6 +109,7 @@ class Step:
     num_coordinates: int
     clip: float
     scale: int
+    user_bound: float
     mechanism: DiscreteGaussian | Skellam | None
     noise_variance: int
 
@@ -119,6 +125,9 @@ class TrainingPlan:
     spare_helpers, how many of them may be absent. With "pairwise": num_parties, degree and threshold as in
     `PairwiseTerms`, and colluding, how many tenants of a round may work with the server; `shared` noise counts on
     min_tenants - colluding honest ones. What belongs to the other topology is empty or 0.
+    cohorts: in how many parts, disjoint, each step is summed, min_tenants and min_users holding for each; trim: how
+    many cohorts' values are cut off at either end of every coordinate; max_spread: how far apart, in clips, the means
+    per declared user of two honest cohorts may be (`shared.robust_sum`).
     """
 
     job_id: str
@@ -141,6 +150,9 @@ class TrainingPlan:
     degree: int = 0
     threshold: int = 0
     colluding: int = 0
+    cohorts: int = 1
+    trim: int = 0
+    max_spread: float = 2.0
 
     def __post_init__(self) -> None:
         if not _JOB_ID.fullmatch(self.job_id):
@@ -168,6 +180,7 @@ class TrainingPlan:
             raise ValueError(f"max_users {self.max_users} is below min_users {self.min_users}")
         try:
             self._check_topology()
+            self._check_cohorts()
         except BadSetting as error:
             raise ValueError(str(error)) from error
         if self.recipe.num_head_items > self.num_items:
@@ -190,6 +203,24 @@ class TrainingPlan:
             raise BadSetting(
                 f"colluding must be from 0 to min_tenants - 2 = {self.min_tenants - 2}, got {self.colluding}: a sum "
                 "needs two honest tenants"
+            )
+
+    def _check_cohorts(self) -> None:
+        if not 1 <= self.cohorts <= MAX_COHORTS:
+            raise BadSetting(f"cohorts must be from 1 to {MAX_COHORTS}, got {self.cohorts}")
+        if not 0 <= 2 * self.trim < self.cohorts:
+            raise BadSetting(f"trim {self.trim} needs {2 * self.trim + 1} cohorts at least, there are {self.cohorts}")
+        if not 0 < finite("max_spread", self.max_spread) <= 2:
+            raise BadSetting(f"max_spread must be above 0 and at most 2, which compares nothing, got {self.max_spread}")
+        if self.cohorts == 1:
+            if self.max_spread != ONE_COHORT["max_spread"]:
+                raise BadSetting("max_spread compares cohorts, and there is one")
+            return
+        if self.topology == "pairwise":
+            raise BadSetting("cohorts are of topology 'helpers': a pairwise round sums all of its tenants at once")
+        if self.max_users < self.least_cohorts * self.min_users:
+            raise BadSetting(
+                f"max_users {self.max_users} does not hold {self.least_cohorts} cohorts of min_users {self.min_users}"
             )
 
     @cached_property
@@ -216,6 +247,11 @@ class TrainingPlan:
     def min_honest(self) -> int:
         """Tenants that are in every pairwise sum and keep their part of the noise to themselves."""
         return self.min_tenants - self.colluding
+
+    @property
+    def least_cohorts(self) -> int:
+        """Cohorts that have to stand for a step to be released."""
+        return 2 * self.trim + 1
 
     @property
     def releases_per_step(self) -> int:
@@ -268,6 +304,8 @@ def make_plan(*, epsilon: float, delta: float, noise: Noise, **fields: Any) -> T
 def plan_to_json(plan: TrainingPlan) -> dict[str, Any]:
     """A JSON object; the inverse of `plan_from_json`."""
     fields = {name: getattr(plan, name) for name in TrainingPlan.__dataclass_fields__}
+    if plan.cohorts == 1:
+        fields = {name: value for name, value in fields.items() if name not in ONE_COHORT}
     return {
         **fields,
         "format": FORMAT,
@@ -286,7 +324,9 @@ def plan_from_json(value: Any) -> TrainingPlan:
         kind = RECIPES[recipe.pop("name")]
         _same_types(kind, recipe)
         fields["helpers"] = tuple(str(name) for name in fields["helpers"])
-        for name in TrainingPlan.__dataclass_fields__.keys() - fields.keys() - {"recipe"}:
+        # All of them or none: a plan has one encoding.
+        optional = set() if ONE_COHORT.keys() & fields.keys() else {*ONE_COHORT}
+        for name in TrainingPlan.__dataclass_fields__.keys() - fields.keys() - {"recipe"} - optional:
             raise KeyError(name)
         _same_types(TrainingPlan, {name: field for name, field in fields.items() if name != "helpers"})
         return TrainingPlan(recipe=kind(**recipe), **fields)
@@ -332,13 +372,15 @@ def _step(
         num_noises=num_noises,
         sensitivity=sensitivity,
     )
-    mechanism, variance = _mechanism(plan, size, touched, sensitivity(scale), mu)
+    moved = sensitivity(scale)
+    mechanism, variance = _mechanism(plan, size, touched, moved, mu)
     return Step(
         index=index,
         kind=kind,
         num_coordinates=size,
         clip=clip,
         scale=scale,
+        user_bound=moved,
         mechanism=mechanism,
         noise_variance=variance,
     )

@@ -2,8 +2,10 @@
 
 import os
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated
 
 import typer
@@ -11,7 +13,7 @@ from rich.console import Console
 
 from server.durable_files import write_file
 from shared.errors import BadSetting
-from simulations.report import footer, html_report, table
+from simulations.report import footer, html_report, peak_memory_mb, table
 from simulations.run import RunSettings, run
 
 sim_app = typer.Typer(help="Experiments on data sets, with baselines and controls.", no_args_is_help=True)
@@ -138,6 +140,54 @@ def audit_command(
             console.print(line, highlight=False)
     if not report.passed:
         raise typer.Exit(1)
+
+
+@sim_app.command("poison")
+def poison_command(
+    epsilon: Annotated[float, typer.Option(help="Privacy budget of the job.")],
+    delta: Annotated[float, typer.Option(help="Failure probability of the guarantee, such as 1e-6.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with interactions.csv[.gz]; a generated marketplace if not given.")
+    ] = None,
+    tenants: Annotated[int, typer.Option(help="Institutions that the users are divided among.", min=16)] = 16,
+    tenants_by: Annotated[_TenantsBy, typer.Option(help="Divide users at random or by taste.")] = _TenantsBy.taste,
+    seeds: Annotated[int, typer.Option(help="Of tenants, cohorts and noise, to average over.", min=1)] = 3,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON report to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON report instead of a table.")] = False,
+) -> None:
+    """What no, one and two malicious tenants do to the model, in one sum, in cohorts, and in trimmed cohorts."""
+    from simulations.poison_report import PoisonReport, poison_footer, poison_table
+    from simulations.poisoning import PoisonSettings, run_poison
+
+    settings = PoisonSettings(
+        data=data,
+        epsilon=epsilon,
+        delta=delta,
+        num_seeds=seeds,
+        num_tenants=tenants,
+        tenants_by=tenants_by.value,
+    )
+    _require_writable(out)
+    before = perf_counter()
+    with Console(stderr=True).status("starting") as status:
+        rows, spreads, name = run_poison(settings, lambda text: status.update(text))
+    report = PoisonReport(
+        rows=rows,
+        spreads=spreads,
+        settings=asdict(settings),
+        data=name,
+        seconds=round(perf_counter() - before, 1),
+        peak_memory_mb=peak_memory_mb(),
+    )
+    if out is not None:
+        write_file(out, (report.to_json() + "\n").encode())
+    if as_json:
+        sys.stdout.write(report.to_json() + "\n")
+        return
+    console = Console()
+    console.print(poison_table(report))
+    for line in poison_footer(report):
+        console.print(line, highlight=False)
 
 
 def _require_writable(target: Path | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import client.answer
 from client.tenant import tenant_values
 from server import learning
 from server.checkpoint import load_checkpoint
@@ -51,6 +52,26 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int], Any]:
 
     monkeypatch.setattr("client.answer.tenant_values", noting)
     return noted
+
+
+# --- somebody sends what no users can give ---
+
+
+@pytest.mark.parametrize("noise", ["shared", "tenant"])
+def test_a_sum_that_no_declared_users_can_give_ends_the_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str
+) -> None:
+    honest = client.answer._values
+
+    def poisoned(home: Any, plan: Any, step: Any, inputs: Any, secret_seed: bytes) -> Any:
+        values = honest(home, plan, step, inputs, secret_seed)
+        return values + 5_000 * step.scale if home.name == FIVE[0] else values
+
+    monkeypatch.setattr("client.answer._values", poisoned)
+    cast = fives(tmp_path, noise=noise, max_attempts=1)
+    with pytest.raises(DeploymentError, match=r"the sum is poisoned: its sum has norm .*; 100 users of clip 1 and the"):
+        cast.run()
+    assert released(cast) == []
 
 
 # --- the sums are right ---

@@ -147,6 +147,9 @@ REFUSED: list[tuple[str, LocalPolicy, TrainingPlan]] = [
     ("min_users", make_policy(min_users=201), cooccurrence()),
     ("max_users", make_policy(declared_users=2_001), cooccurrence()),
     ("bits", make_policy(min_bits=64), cooccurrence()),
+    ("cohorts", make_policy(min_cohorts=3), cooccurrence(cohorts=2)),
+    ("cohorts", make_policy(max_cohorts=1), cooccurrence(cohorts=2)),
+    ("cohorts", replace(PAIRWISE, min_cohorts=2), pairwise()),
     ("helpers", make_policy(min_helpers=3), cooccurrence()),
     ("helpers", make_policy(min_helpers=4), cooccurrence(helpers=THREE)),
     ("spare_helpers", make_policy(min_helpers=3), cooccurrence(helpers=THREE, spare_helpers=1)),
@@ -229,8 +232,9 @@ def test_a_client_holds_a_round_against_the_stricter_of_policy_and_plan() -> Non
 
 def test_every_field_of_a_plan_that_decides_protection_is_compared() -> None:
     known = {field for field, _, _ in REFUSED}
-    # mu is held to by the derived epsilon; the others move neither guarantee nor cost: names, split, learning.
-    free = {"job_id", "mu", "popularity_share"}
+    # mu is held to by the derived epsilon; the others move neither guarantee nor cost: names, split,
+    # learning, and what the server makes of sums that are released already.
+    free = {"job_id", "mu", "popularity_share", "trim", "max_spread"}
     assert {entry.name for entry in fields(TrainingPlan)} <= known | free
     free_recipe = {"gamma", "ridge", "negative_weight", "learning_rate", "momentum", "init_seed", "init_std"}
     for kind in (CooccurrencePlan, ReconPlan):

@@ -15,6 +15,7 @@ from client.durable_files import write_file
 from client.home import POLICY_FILE, ClientHome
 from client.policy import PinnedHelper
 from client.policy_file import render_policy
+from client.presenting import print_preview
 from client.preview import default_plan, preview, to_json
 from client.rejects import Rejects
 from client.store import Event, Store
@@ -178,6 +179,27 @@ def test_the_default_plan_is_one_that_the_policy_accepts(tmp_path: Path) -> None
     plan = default_plan(home)
     assert preview(home, plan).accepted
     assert plan.epsilon == home.policy.max_epsilon_per_job
+    (tmp_path / "careful").mkdir()
+    careful = make_home(tmp_path / "careful", min_cohorts=3)
+    assert preview(careful, default_plan(careful)).accepted
+    assert default_plan(careful).cohorts == 3
+
+
+def test_what_cohorts_cost_in_noise_is_said_before_anything_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = make_home(tmp_path, name="north")
+    seen = preview(home, cooccurrence(cohorts=5, trim=1, max_users=2_000))
+    assert to_json(seen)["cohorts"] == {"number": 5, "trim": 1, "noise_cost": pytest.approx(2.384, rel=1e-3)}
+    # A helper is asked about every cohort, and a client about one.
+    assert [message.at_most for message in seen.messages[:2]] == [1, 5]
+    print_preview(seen, (), ())
+    out = capsys.readouterr().out
+    assert "summed in 5 cohorts, the 1 lowest and highest cut off, of at least" in out
+    assert "noise of the total 2.38 times that of one sum" in out
+    assert preview(home, cooccurrence()).noise_cost == 1.0
+    print_preview(preview(home, cooccurrence()), (), ())
+    assert "cohorts" not in capsys.readouterr().out
 
 
 def test_a_helper_is_told_its_slots_and_how_often_it_may_be_asked_and_a_client_its_seals(tmp_path: Path) -> None:

@@ -214,6 +214,15 @@ def test_more_users_than_declared_are_refused_without_a_word_about_them(cast):
     )
 
 
+def test_a_sum_that_went_out_of_range_on_this_machine_is_not_sent_and_the_log_says_why(cast, monkeypatch, caplog):
+    monkeypatch.setattr("client.answer.tenant_values", lambda *_, **__: np.full(NUM_ITEMS, 2**50, dtype=np.int64))
+    reply = ask(cast, "anna", request_of(cast))
+    assert reply == Refusal(
+        party="anna", error="ZhiyinError", message="the client could not answer; its own log says why"
+    )
+    assert "its 20 declared users of clip 1 reach 20" in caplog.text
+
+
 def test_every_answer_is_masked_anew(cast, tmp_path):
     shutil.copytree(cast.homes["anna"], tmp_path / "copy")
     first = ask(cast, "anna", request_of(cast)).contribution

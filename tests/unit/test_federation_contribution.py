@@ -4,10 +4,10 @@ import sys
 import numpy as np
 import pytest
 
-from client.contribution import MAX_ITEM_FACTOR, check_inputs, rounded_users, solve_each
+from client.contribution import MAX_ITEM_FACTOR, check_inputs, require_in_range, rounded_users, solve_each
 from client.device import device_values
 from client.tenant import tenant_values
-from shared.errors import BadSetting, MalformedMessage, PolicyViolation
+from shared.errors import BadInput, BadSetting, MalformedMessage, PolicyViolation
 from shared.interactions import Interactions, concatenate
 from shared.plan import ReconPlan, make_plan, steps
 from shared.recipes.recon import solve_users
@@ -147,6 +147,35 @@ def test_factors_that_no_exact_solve_can_give_count_as_none(monkeypatch):
     history = history_of("anna")
     factors = solve_each(RECON, FACTORS, history)
     np.testing.assert_array_equal(factors.any(axis=1), history.lengths != 3)
+
+
+@pytest.mark.parametrize(
+    ("plan", "step", "inputs"),
+    [(PAIRS, 0, {}), (PAIRS, 1, {"head": HEAD}), (GRADIENT, 1, {"item_factors": FACTORS})],
+    ids=["popularity", "pairs", "gradient"],
+)
+def test_what_declared_users_can_sum_to_is_in_range_and_nothing_longer(plan, step, inputs):
+    chosen = steps(plan)[step]
+    values = tenant_values(plan, chosen, inputs, history_of("anna"), secret_seed=SEED)
+    require_in_range(chosen, values, 20)
+    at_most = np.zeros_like(values)
+    at_most[0] = int(20 * chosen.user_bound)
+    require_in_range(chosen, at_most, 20)
+    for broken in (at_most * 2, values + 1_000 * chosen.scale):
+        with pytest.raises(BadInput, match=r"sum has norm .*, its 20 declared users of clip 1 reach 20.*; nothing is"):
+            require_in_range(chosen, broken, 20)
+
+
+def test_counts_below_zero_and_vectors_of_another_shape_or_kind_are_not_sent():
+    popularity, gradient = steps(PAIRS)[0], steps(GRADIENT)[1]
+    negative = np.zeros(NUM_ITEMS, dtype=np.int64)
+    negative[3] = -1
+    with pytest.raises(BadInput, match="sum of popularity holds a value below zero"):
+        require_in_range(popularity, negative, 20)
+    require_in_range(gradient, np.full(gradient.num_coordinates, -1, dtype=np.int64), 20)
+    for broken in (negative[1:], negative.astype(np.float64)):
+        with pytest.raises(BadInput, match="nothing is sent"):
+            require_in_range(popularity, np.abs(broken), 20)
 
 
 @pytest.mark.parametrize(

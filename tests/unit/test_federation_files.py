@@ -1,5 +1,6 @@
 """Checkpoint, record of releases, registry and job file: whole or refused, whatever happens to disk or power."""
 
+import json
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -51,6 +52,15 @@ def test_a_checkpoint_comes_back_exactly(tmp_path):
     for count in (1, 2):
         save_checkpoint(tmp_path, DIGEST, learned(*range(7, 7 + count)))
         assert totals(load_checkpoint(tmp_path, DIGEST)) == totals(learned(*range(7, 7 + count)))
+
+
+def test_what_cohorts_made_of_the_noise_comes_back_and_a_plain_sum_is_written_as_before(tmp_path):
+    plain, cohorts = learned(7).releases[0], replace(learned(8).releases[0], num_cohorts=5, noise_factor=1.0661)
+    save_checkpoint(tmp_path, DIGEST, Learned(releases=(plain, cohorts)))
+    found = load_checkpoint(tmp_path, DIGEST).releases
+    assert [(each.num_cohorts, each.noise_factor) for each in found] == [(1, 1.0), (5, 1.0661)]
+    written = json.loads((tmp_path / "checkpoint.json").read_text())["releases"]
+    assert set(written[0]) == {"file", "num_users", "num_tenants", "num_noises"}
 
 
 def test_a_checkpoint_of_another_plan_is_refused(tmp_path):

@@ -5,6 +5,8 @@ import pytest
 from server.rounds import (
     AskHelpers,
     AttemptStarted,
+    CohortDropped,
+    CohortsJudged,
     Collect,
     CollectionClosed,
     ContributionArrived,
@@ -13,12 +15,14 @@ from server.rounds import (
     HelperAnswered,
     HelperFailed,
     JobState,
+    JudgeCohorts,
     Offer,
     PartyLeft,
     Publish,
     Rules,
     StartAttempt,
     StepStored,
+    StoreStep,
     SumOpened,
     Turn,
     action,
@@ -215,3 +219,96 @@ def test_without_a_limit_only_the_capacity_bounds_a_tenant():
     assert advance(begin(RULES), ContributionArrived(turn=FIRST, offer=offer("anna", users=100))).num_users == 100
     with pytest.raises(BadSetting, match="max_declared_users of carl"):
         replace(RULES, max_declared_users={"carl": 0})
+
+
+# --- several cohorts ---
+
+IN_COHORTS = replace(RULES, min_users=30, max_users=1_000, cohorts=3, least_cohorts=2)
+
+
+def placed(client: str, cohort: int) -> Offer[bytes]:
+    return replace(offer(client), cohort=cohort)
+
+
+PLACED = [placed(f"{letter}{cohort}", cohort) for cohort in range(3) for letter in "ab"]
+
+
+def opened_all(*offers: Offer[bytes], rules: Rules = IN_COHORTS) -> tuple[JobState, list[AskHelpers]]:
+    """The job with every large enough cohort open, and what the helpers were asked."""
+    state, asked = collected(*offers, state=begin(rules)), []
+    while state.phase in ("asking", "opening"):
+        todo = action(state)
+        if isinstance(todo, AskHelpers):
+            asked.append(todo)
+            for helper in HELPERS:
+                state = advance(state, HelperAnswered(turn=FIRST, helper=helper, answer=b""))
+        else:
+            state = advance(state, SumOpened(turn=FIRST))
+    return state, asked
+
+
+def test_helpers_are_asked_about_one_cohort_after_the_other_and_then_the_sums_are_judged():
+    state, asked = opened_all(*PLACED)
+    assert [[one.client for one in todo.offers] for todo in asked] == [["a0", "b0"], ["a1", "b1"], ["a2", "b2"]]
+    assert action(state) == JudgeCohorts(turn=FIRST, cohorts=(0, 1, 2))
+    with pytest.raises(IllegalTransition):
+        advance(state, StepStored(turn=FIRST))
+    state = advance(state, CohortsJudged(turn=FIRST))
+    assert action(state) == StoreStep(turn=FIRST, offers=tuple(PLACED), cohorts=(0, 1, 2))
+
+
+def test_a_dropped_cohort_is_not_in_what_is_stored():
+    state, _ = opened_all(*PLACED)
+    state = advance(state, CohortsJudged(turn=FIRST, dropped=(CohortDropped(cohort=1, reason="too long"),)))
+    stored = action(state)
+    assert (stored.cohorts, [one.client for one in stored.offers]) == ((0, 2), ["a0", "b0", "a2", "b2"])
+
+
+def test_fewer_cohorts_than_needed_end_the_attempt_naming_each():
+    state, _ = opened_all(*PLACED)
+    dropped = tuple(CohortDropped(cohort=cohort, reason="too long") for cohort in (0, 2))
+    state = advance(state, CohortsJudged(turn=FIRST, dropped=dropped))
+    assert action(state) == StartAttempt(turn=Turn(step=0, attempt=1))
+    assert state.reason == ("1 of 3 cohorts stand, at least 2 are needed: cohort 0: too long; cohort 2: too long")
+
+
+def test_a_small_cohort_is_never_asked_about_and_two_small_ones_are_too_many():
+    state, asked = opened_all(*PLACED[:5])
+    assert [todo.offers[0].cohort for todo in asked] == [0, 1]
+    assert state.dropped == (CohortDropped(cohort=2, reason="1 tenants contributed, at least 2 are needed"),)
+    assert collected(*PLACED[:3], state=begin(IN_COHORTS)).phase == "abandoned"
+
+
+@pytest.mark.parametrize("cohort", [-1, 3])
+def test_a_contribution_to_a_cohort_that_is_not_there_is_refused(cohort):
+    with pytest.raises(IllegalTransition, match="there are 3"):
+        advance(begin(IN_COHORTS), ContributionArrived(turn=FIRST, offer=placed("a", cohort)))
+
+
+def test_only_open_cohorts_are_judged():
+    state, _ = opened_all(*PLACED[:5])
+    with pytest.raises(IllegalTransition, match=r"cohorts \[2\] are judged, \[0, 1\] are open"):
+        advance(state, CohortsJudged(turn=FIRST, dropped=(CohortDropped(cohort=2, reason="-"),)))
+
+
+def test_a_helper_that_fails_in_the_second_cohort_ends_the_attempt_and_is_not_asked_on():
+    state = collected(*PLACED, state=begin(IN_COHORTS))
+    for helper in HELPERS:
+        state = advance(state, HelperAnswered(turn=FIRST, helper=helper, answer=b""))
+    state = advance(state, SumOpened(turn=FIRST))
+    state = advance(state, HelperFailed(turn=FIRST, helper="bert", reason="gone"))
+    assert (state.phase, state.reason) == ("abandoned", "helper bert: gone")
+
+
+def test_a_helper_is_believed_about_members_of_the_cohort_at_hand_only():
+    state = collected(*PLACED, state=begin(IN_COHORTS))
+    with pytest.raises(IllegalTransition, match="accuses a1"):
+        advance(state, HelperAccused(turn=FIRST, helper="bert", client="a1"))
+    state = advance(state, HelperAccused(turn=FIRST, helper="bert", client="a0"))
+    assert [each.client for each in state.excluded] == ["a0"]
+    assert action(state) == StartAttempt(turn=Turn(step=0, attempt=1))
+
+
+def test_peers_are_summed_in_one_cohort():
+    with pytest.raises(BadSetting, match="peers are summed in one cohort"):
+        replace(IN_COHORTS, sharing=None)

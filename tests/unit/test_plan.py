@@ -123,7 +123,8 @@ def test_without_noise_there_is_nothing_to_account() -> None:
 
 
 def test_json_gives_back_the_same_plan_and_digest() -> None:
-    for made in (plan(), plan(recipe=RECON), pairwise(), pairwise(recipe=RECON)):
+    in_cohorts = plan(cohorts=5, trim=1, max_spread=0.5)
+    for made in (plan(), plan(recipe=RECON), in_cohorts, pairwise(), pairwise(recipe=RECON)):
         again = plan_from_json(plan_to_json(made))
         assert again == made
         assert again.digest == made.digest
@@ -150,10 +151,43 @@ def test_every_field_changes_the_digest() -> None:
     }
     of_pairs: dict[str, Any] = {"num_parties": 6, "degree": 5, "threshold": 4, "colluding": 0}
     made, by_pairs = replace(made, helpers=("east", "north", "south")), pairwise()
-    assert {*changes, *of_pairs, "topology"} == set(TrainingPlan.__dataclass_fields__)
+    of_cohorts: dict[str, Any] = {"cohorts": 6, "trim": 1, "max_spread": 0.5}
+    in_cohorts = replace(made, cohorts=5, trim=2)
+    assert {*changes, *of_pairs, *of_cohorts, "topology"} == set(TrainingPlan.__dataclass_fields__)
     digests = {replace(made, **{name: value}).digest for name, value in changes.items()} | {made.digest}
     digests |= {replace(by_pairs, **{name: value}).digest for name, value in of_pairs.items()} | {by_pairs.digest}
-    assert len(digests) == len(changes) + 1 + len(of_pairs) + 1
+    digests |= {replace(in_cohorts, **{name: value}).digest for name, value in of_cohorts.items()} | {in_cohorts.digest}
+    assert len(digests) == len(changes) + 1 + len(of_pairs) + 1 + len(of_cohorts) + 1
+
+
+def test_a_plan_of_one_cohort_is_written_as_before_there_were_several() -> None:
+    written = plan_to_json(plan())
+    assert not {"cohorts", "trim", "max_spread"} & written.keys()
+    assert plan().digest == plan_from_json({**written, "cohorts": 1, "trim": 0, "max_spread": 2.0}).digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cohorts": 0}, "from 1 to 32, got 0"),
+        ({"cohorts": 33}, "from 1 to 32, got 33"),
+        ({"trim": 1}, "trim 1 needs 3 cohorts at least, there are 1"),
+        ({"cohorts": 4, "trim": 2}, "trim 2 needs 5 cohorts at least, there are 4"),
+        ({"cohorts": 3, "trim": -1}, "trim -1"),
+        ({"cohorts": 3, "max_spread": 0.0}, "max_spread must be above 0"),
+        ({"cohorts": 3, "max_spread": 2.1}, "max_spread must be above 0"),
+        ({"max_spread": 0.5}, "there is one"),
+        ({"cohorts": 3, "trim": 1, "max_users": 299}, "does not hold 3 cohorts of min_users 100"),
+    ],
+)
+def test_cohorts_that_cannot_be_summed_or_trimmed_are_a_bad_setting(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadSetting, match=message):
+        plan(**changes)
+
+
+def test_a_pairwise_plan_with_cohorts_is_refused_in_one_sentence() -> None:
+    with pytest.raises(BadSetting, match="cohorts are of topology 'helpers': a pairwise round sums all of its tenants"):
+        pairwise(cohorts=2)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +215,7 @@ def test_every_field_changes_the_digest() -> None:
         ("recipe", {"name": "magic"}),
         ("recipe", None),
         ("surprise", 1),
+        ("cohorts", 2),
         ("num_items", 2**60),
         ("format", "x"),
     ],
@@ -191,10 +226,10 @@ def test_a_bad_field_from_a_peer_is_refused(field: str, value: Any) -> None:
 
 
 def test_a_missing_field_from_a_peer_is_refused() -> None:
-    whole = plan_to_json(plan())
-    for field in whole:
-        with pytest.raises(MalformedMessage, match="plan"):
-            plan_from_json({name: value for name, value in whole.items() if name != field})
+    for whole in (plan_to_json(plan()), plan_to_json(plan(cohorts=5, trim=1))):
+        for field in whole:
+            with pytest.raises(MalformedMessage, match="plan"):
+                plan_from_json({name: value for name, value in whole.items() if name != field})
 
 
 def test_a_head_larger_than_the_catalogue_is_a_bad_setting() -> None:

@@ -50,6 +50,39 @@ def catalogue_file(folder: Path) -> Path:
     return folder / "catalogue.bin"
 
 
+def plan_of(folder: Path, text: str) -> str:
+    (folder / "plan.toml").write_text(text, encoding="utf-8")
+    return run("plan", folder / "plan.toml", "--catalogue", catalogue_file(folder), "--out", folder / "plan.json")
+
+
+def test_cohorts_are_switched_on_in_the_plan_file_and_their_cost_in_noise_is_said(tmp_path: Path) -> None:
+    said = plan_of(tmp_path, "cohorts = 5\ntrim = 1\nmax_spread = 0.4\n" + PLAN)
+    assert said.splitlines()[0] == (
+        "5 cohorts of at least 2 tenants and 100 users, trim 1: "
+        "the noise of a step's total is 2.38 times that of one sum"
+    )
+    made = plan_from_json(json.loads((tmp_path / "plan.json").read_text()))
+    assert (made.cohorts, made.trim, made.max_spread) == (5, 1, 0.4)
+    assert "noise of a step" not in plan_of(tmp_path, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("cohorts = 4\ntrim = 2\n", "trim 2 needs 5 cohorts at least, there are 4"),
+        ("cohorts = 2.5\n", "cohorts must be a whole number, got 2.5"),
+        ("cohorts = 3\nmax_spread = 3\n", "max_spread must be above 0 and at most 2, which compares nothing, got 3.0"),
+        ("cohorts = 15\ntrim = 7\n", "max_users 1000 does not hold 15 cohorts of min_users 100"),
+    ],
+)
+def test_cohorts_that_cannot_be_used_are_refused_in_one_line_with_the_file(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    with pytest.raises(BadSetting) as caught:
+        plan_of(tmp_path, line + PLAN)
+    assert str(caught.value) == f"{tmp_path / 'plan.toml'}: {message}"
+
+
 def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     public = run("keygen", tmp_path / "publisher.key")
     assert len(bytes.fromhex(public)) == 32
