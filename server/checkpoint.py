@@ -43,7 +43,9 @@ def load_checkpoint(folder: Path, plan_digest: str) -> Learned:
         if body.pop("digest") != sha256_hex(canonical_json(body)) or body["format"] != FORMAT:
             raise ValueError("its digest or format does not match")
         releases = tuple(_read(folder, entry) for entry in body["releases"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, SafetensorError,
+    ) as error:  # fmt: skip
         raise MalformedFile(
             f"{path}: the checkpoint is damaged ({error}); restore the folder from a backup, or start the job anew "
             "under another job_id and state folder, which asks every client to pay again"
