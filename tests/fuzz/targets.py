@@ -9,20 +9,22 @@ import gzip
 import json
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from client.importing import import_source
+from client.connectors import open_source
+from client.importing import ColumnNames, _events, _layout, import_source
 from client.issuing.register import register_from_json
 from client.ledger import Ledger
 from client.policy_file import load_policy
+from client.rejects import Rejects
 from client.store import Store
 from server.checkpoint import FILE as CHECKPOINT_FILE
 from server.checkpoint import load_checkpoint
@@ -387,7 +389,14 @@ def checkpoint_seeds() -> list[bytes]:
     release = {"file": f"step-0000-{'00' * 32}.safetensors", **counts}
     body = {"format": "zhiyin-checkpoint-2", "plan_digest": "ab" * 32, "releases": []}
     whole = {**body, "digest": sha256_hex(canonical_json(body))}
-    return [canonical_json(body), canonical_json({**body, "releases": [release]}), canonical_json(whole), b"[" * 3_000]
+    nameless = {**body, "plan_digest": None}
+    return [
+        canonical_json(body),
+        canonical_json({**body, "releases": [release]}),
+        canonical_json(whole),
+        canonical_json(nameless),
+        b"[" * 3_000,
+    ]
 
 
 def read_releases(data: bytes) -> None:
@@ -418,27 +427,19 @@ def catalogue() -> CatalogueSnapshot:
     return catalogue_from_bytes(document_seeds("catalogue")[0])
 
 
-@cache
-def store(turn: int) -> Store:
-    """A store for some hundred imports: what is imported stays there, and would slow down all that come after."""
-    path = folder() / f"store-{turn}.db"
-    (folder() / f"store-{turn - 1}.db").unlink(missing_ok=True)
-    return Store.create(path, catalogue())
-
-
-_imports = count()
-
-
-def import_file(name: str, data: bytes) -> None:
-    import_source(store(next(_imports) // 300), catalogue(), str(written(name, data)))
-
-
 def read_csv(data: bytes) -> None:
-    import_file("rows.csv", data)
+    """Every row checked, none stored: a store remembers how its rows are ordered, and refuses another order."""
+    with open_source(str(written("rows.csv", data))) as source:
+        rejects = Rejects(source.name, source.row_word, 5)
+        deque(_events(source, _layout(source, ColumnNames()), catalogue(), rejects), maxlen=0)
 
 
 def read_gzip(data: bytes) -> None:
-    import_file("rows.csv.gz", data)
+    """All of an import, into a store of its own."""
+    for path in folder().glob("store.db*"):
+        path.unlink()
+    store = Store.create(folder() / "store.db", catalogue())
+    import_source(store, catalogue(), str(written("rows.csv.gz", data)))
 
 
 def csv_seeds() -> list[bytes]:
@@ -493,9 +494,7 @@ TARGETS: tuple[Target, ...] = (
         errors=(MalformedMessage, BadSetting),
         seeds=lambda: [b'{"epoch":1,"members":[],"retired":[]}', b'{"epoch":1,"members":[{}],"retired":[5]}'],
     ),
-    Target(
-        name="manifest", read=read_manifest, errors=(ArtifactRejected,), seeds=lambda: document_seeds("artifact")
-    ),
+    Target(name="manifest", read=read_manifest, errors=(ArtifactRejected,), seeds=lambda: document_seeds("artifact")),
     Target(
         name="manifest-fields",
         read=read_manifest_fields,
@@ -503,9 +502,7 @@ TARGETS: tuple[Target, ...] = (
         seeds=lambda: [*document_seeds("artifact"), b'{"catalogue_digest":"x"}', b'{"settings":{"fold_in":{}}}'],
     ),
     Target(name="tensors", read=read_tensors, errors=(ArtifactRejected,), seeds=tensor_seeds),
-    Target(
-        name="mechanism", read=read_mechanism, errors=(MalformedMessage, UnknownMechanism), seeds=mechanism_seeds
-    ),
+    Target(name="mechanism", read=read_mechanism, errors=(MalformedMessage, UnknownMechanism), seeds=mechanism_seeds),
     Target(
         name="catalogue",
         read=catalogue_from_bytes,
@@ -524,9 +521,7 @@ TARGETS: tuple[Target, ...] = (
     Target(name="plan-file", read=read_plan_file, errors=(BadSetting,), seeds=plan_file_seeds),
     Target(name="job-file", read=read_job, errors=(BadSetting,), seeds=job_seeds),
     Target(name="plan-json", read=read_plan_json, errors=(BadSetting,), seeds=lambda: document_seeds("plan")),
-    Target(
-        name="checkpoint", read=read_checkpoint, errors=(MalformedFile, BadSetting), seeds=checkpoint_seeds
-    ),
+    Target(name="checkpoint", read=read_checkpoint, errors=(MalformedFile, BadSetting), seeds=checkpoint_seeds),
     Target(
         name="checkpoint-body",
         read=read_checkpoint_body,

@@ -4,6 +4,7 @@
 good one with a splice: `cut` bytes from `at` on give way to `put`, a list of (bytes in hex, how often).
 """
 
+import base64
 import json
 import struct
 from typing import Any
@@ -397,6 +398,12 @@ def node_key(private: int) -> str:
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
+def compressed_node_key() -> str:
+    parts = (b"ecdsa-sha2-nistp384", b"nistp384", b"\x02" + bytes(48))
+    blob = b"".join(struct.pack(">I", len(part)) + part for part in parts)
+    return "ecdsa-sha2-nistp384 " + base64.b64encode(blob).decode()
+
+
 def enrolment(fields: Any, signer: str = "north", kind: str = "zhiyin-enrolment-1") -> bytes:
     signature = signed(signer, b"zhiyin-enrolment-1\x00" + canonical(fields))
     return json.dumps({"kind": kind, "fields": fields, "signature": signature}, indent=2).encode() + b"\n"
@@ -418,6 +425,7 @@ def enrolments() -> dict[str, Any]:
         "a helper without a sealing key": {"sealing": None},
         "a tenant with a sealing key": {"roles": ["tenant"]},
         "a node key that is none": {"node_public_key": "ssh-ed25519 AAAA"},
+        "a node key with a compressed point": {"node_public_key": compressed_node_key()},
         "a time that is none": {"created_at": -1},
         "a field too many": {"zz": 1},
         "a short signing key": {"signing_key": "ab"},
