@@ -65,6 +65,7 @@ from shared.secagg.secret import Secret
 from shared.secagg.shamir import SHARE_BYTES, combine
 from shared.signed_document import read_document
 from shared.wire import decode, encode
+from tests.fuzz.answering import array_seeds, ask, question_seeds, receive
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 NOW = 500
@@ -453,7 +454,14 @@ def csv_seeds() -> list[bytes]:
     ]
 
 
+def ask_client(data: bytes) -> None:
+    documents = vectors()["documents"]
+    ask(data, folder=folder(), catalogue=catalogue(), issuer=key("issuer"), documents=documents, now=NOW)
+
+
 TARGETS: tuple[Target, ...] = (
+    Target(name="client", read=ask_client, errors=(), seeds=lambda: question_seeds(catalogue())),
+    Target(name="flower-array", read=receive, errors=(), seeds=array_seeds),
     Target(name="frame", read=read_frame, errors=(MalformedMessage,), seeds=message_seeds),
     Target(name="message", read=read_message, errors=(MalformedMessage,), seeds=message_seeds),
     Target(name="fields", read=read_fields, errors=(MalformedMessage,), seeds=header_seeds),
