@@ -245,7 +245,7 @@ def tensor_seeds() -> list[bytes]:
     head = {"dtype": "I32", "shape": [1], "data_offsets": [8, 12]}
     header = canonical_json({"popularity": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "head": head})
     header += b" " * (-len(header) % 8)
-    return [MODEL, len(header).to_bytes(8, "little") + header + bytes(12), MODEL.replace(b"F32", b"BF16")]
+    return [len(header).to_bytes(8, "little") + header + bytes(12), MODEL, MODEL.replace(b"F32", b"BF16")]
 
 
 def read_mechanism(data: bytes) -> None:
@@ -343,7 +343,8 @@ def plan_file_seeds() -> list[bytes]:
     return [
         PLAN_FILE,
         pairwise.replace(b"min_tenants = 2", b"min_tenants = 4"),
-        pairwise.replace(b"privacy_bits = 40", b"privacy_bits = 1" + b"0" * 18),
+        pairwise.replace(b"num_parties = 5", b"num_parties = 150").replace(b"_bits = 40", b"_bits = 1" + b"0" * 15),
+        pairwise.replace(b"num_parties = 5", b"num_parties = 1" + b"0" * 15),
         PLAN_FILE.replace(b"1e-6", b"1" + b"0" * 400),
         b"a = " + b"[" * 3_000,
     ]
@@ -356,7 +357,7 @@ def read_job(data: bytes) -> None:
 def job_seeds() -> list[bytes]:
     paths = b"".join(name + b' = "x"\n' for name in (b"plan", b"roster", b"catalogue", b"signing_key", b"state"))
     start = paths + b'registry = "r"\ntuned_on_data = false\nissuer_public_key = "' + b"ab" * 32 + b'"\n'
-    models = b'[[models]]\nname = "m"\nreadout = { kind = "weights", kappa = 0.5 }\n[models.fold_in]\nrecency = 0.5\n'
+    models = b'[[models]]\nname = "m"\nreadout = { kind = "weights", threshold = 1.0, ridge = 0.5, diagonal = 1.0 }\n[models.fold_in]\nrecency = 0.5\n'
     return [
         start + models,
         start + b'nodes_seconds = 5\nmax_declared_users = { north = 5, "*" = 2 }\n' + models,

@@ -42,6 +42,16 @@ def test_the_examples_it_starts_from(target: Target) -> None:
 
 
 @each_target
+def test_the_first_example_is_a_good_one(target: Target) -> None:
+    # Or a fuzzer would start from nothing that is read to its end; these three have a bad one on purpose.
+    if target.name in ("seal", "shares", "manifest-fields"):
+        with pytest.raises(target.errors):
+            target.read(SEEDS[target.name][0])
+    else:
+        target.read(SEEDS[target.name][0])
+
+
+@each_target
 def test_random_bytes(target: Target) -> None:
     @QUICK
     @given(st.binary(max_size=200))
