@@ -126,16 +126,10 @@ def plans(catalogue: CatalogueSnapshot) -> list[dict[str, Any]]:
         learning_rate=1.0, momentum=0.5, init_seed=1, init_std=0.1, max_grad_norm=1.0,
     )  # fmt: skip
     terms = {"topology": "pairwise", "num_parties": 3, "degree": 2, "threshold": 2, "colluding": 0}
-    helped = {"noise": "helpers", "helpers": HELPERS}
-    shared = {"noise": "shared", "helpers": ()}
-    return [
-        plan_to_json(made)
-        for made in (
-            make_plan(recipe=pairs, **helped, **fields),
-            make_plan(recipe=pairs, **shared, **terms, **fields),
-            make_plan(recipe=recon, **helped, **fields),
-        )
-    ]
+    helped: dict[str, Any] = {**fields, "noise": "helpers", "helpers": HELPERS}
+    shared: dict[str, Any] = {**fields, **terms, "noise": "shared", "helpers": ()}
+    made = (make_plan(recipe=pairs, **helped), make_plan(recipe=pairs, **shared), make_plan(recipe=recon, **helped))
+    return [plan_to_json(each) for each in made]
 
 
 def question_seeds(catalogue: CatalogueSnapshot) -> Sequence[bytes]:
