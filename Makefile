@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench fuzz clean
 
 .venv: .venv/.installed
 
@@ -35,6 +35,13 @@ test: check
 bench: .venv
 	$(BIN)/python -m benchmarks.secagg_masks
 	$(BIN)/python -m benchmarks.secagg_rounds
+
+# Ten minutes over all parsers; `make fuzz SECONDS=3600`, `make fuzz TARGET=message`.
+SECONDS ?= 600
+fuzz: export OMP_NUM_THREADS ?= 1
+fuzz: .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement tests/fuzz/constraints.txt
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(if $(TARGET),--target $(TARGET))
 
 clean:
 	rm -rf .venv build demo-out

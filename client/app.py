@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 
 from client.answer import answer, local_refusal
 from client.home import ClientHome
+from shared.array_frame import frame_of_array
 from shared.errors import BadSetting
 
 HOME_SETTING = "zhiyin-home"
@@ -45,4 +46,4 @@ def _folder(context: Context) -> Path:
 
 
 def _frame(content: RecordDict) -> bytes:
-    return content.array_records["frame"]["frame"].numpy().tobytes()
+    return frame_of_array(content.array_records["frame"]["frame"].data)

@@ -333,7 +333,7 @@ def bundle(
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadSetting(f"{path}: it cannot be read as JSON: {error}") from error
 
 

@@ -3,7 +3,7 @@
 import csv
 import gzip
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import IO, Any
 from shared.errors import BadSetting, MalformedFile
 
 BATCH_ROWS = 10_000
+# A packed file of a few bytes can hold a line that no memory holds.
+MAX_LINE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +79,9 @@ def _unpacked(path: Path, plain: IO[bytes]) -> IO[bytes]:
     return gzip.GzipFile(fileobj=plain) if path.name.lower().endswith(".gz") else plain  # type: ignore[return-value]
 
 
-def _decoded(name: str, file: Iterable[bytes]) -> Iterator[str]:
+def _decoded(name: str, file: IO[bytes]) -> Iterator[str]:
     """Lines as text. Decoding is by line, so that an error can say where."""
-    lines = enumerate(file, start=1)
+    lines = enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1)
     while True:
         try:
             number, line = next(lines)
@@ -89,6 +91,8 @@ def _decoded(name: str, file: Iterable[bytes]) -> Iterator[str]:
             raise MalformedFile(
                 f"{name}: it cannot be unpacked ({error}); the file is damaged, copy it again"
             ) from error
+        if len(line) > MAX_LINE_BYTES:
+            raise MalformedFile(f"{name}, line {number}: longer than {MAX_LINE_BYTES} bytes; it is no CSV of histories")
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:

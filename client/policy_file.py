@@ -18,7 +18,7 @@ def load_policy(path: Path) -> LocalPolicy:
         return policy_from(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise BadSetting(f"{path}: the file is missing; `zhiyin client init` writes one") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadSetting(f"{path}: it cannot be read as TOML: {error}") from error
     except BadSetting as error:
         raise BadSetting(f"{path}: {error}") from None
@@ -46,7 +46,9 @@ def render_policy(policy: LocalPolicy) -> str:
 
 def _typed(key: str, kind: Any, value: Any) -> Any:
     if kind is float:
-        _require(type(value) in (int, float) and not math.isnan(value), key, "must be a number")
+        # An integer of TOML may be too large for a float, which no float is.
+        fits = type(value) is float or (type(value) is int and abs(value) < 2**53)
+        _require(fits and not math.isnan(value), key, "must be a number")
         return float(value)
     if kind is int:
         _require(type(value) is int, key, "must be a whole number")

@@ -44,8 +44,12 @@ def load_checkpoint(folder: Path, plan_digest: str) -> Learned:
         body = json.loads(path.read_bytes())
         if body.pop("digest") != sha256_hex(canonical_json(body)) or body["format"] != FORMAT:
             raise ValueError("its digest or format does not match")
+        if type(body["plan_digest"]) is not str:
+            raise ValueError("it names no plan")
         releases = tuple(_read(folder, entry) for entry in body["releases"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, SafetensorError,
+    ) as error:  # fmt: skip
         raise MalformedFile(
             f"{path}: the checkpoint is damaged ({error}); restore the folder from a backup, or start the job anew "
             "under another job_id and state folder, which asks every client to pay again"

@@ -158,5 +158,5 @@ def _describe(shelf: Path) -> dict[str, Any]:
             **{field: manifest[field] for field in ("recipe", "catalogue_digest")},
             **{field: manifest["privacy"][field] for field in ("epsilon", "delta", "against")},
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MalformedFile(f"{shelf}: it holds no whole published model: {error}") from error

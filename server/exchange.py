@@ -8,6 +8,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from shared.array_frame import frame_of_array
 from shared.errors import TooFewClients
 
 _CONNECT_POLL_SECONDS = 1.0
@@ -83,7 +84,7 @@ def _received(reply: Message) -> bytes | Silence:
     if reply.has_error():
         return Silence(reason=f"Flower error {reply.error.code}: {reply.error.reason}"[:_LONGEST_REASON])
     try:
-        return reply.content.array_records["frame"]["frame"].numpy().tobytes()
+        return frame_of_array(reply.content.array_records["frame"]["frame"].data)
     except Exception:
-        # A node may send anything in its record: whatever numpy makes of it, it is not a frame.
+        # A node may send anything in its record: whatever it is, it is not a frame.
         return Silence(reason="its reply holds no frame")

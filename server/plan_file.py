@@ -16,6 +16,7 @@ from shared.secagg.graph import choose_degree, share_of
 _NOT_SET = ("mu", "catalogue_digest", "num_items", "num_parties", "degree", "threshold", "colluding")
 _PAIRWISE = {"num_parties": int, "corrupt": float, "dropped": float, "privacy_bits": int, "recovery_bits": int}
 _BITS = {"privacy_bits": 40, "recovery_bits": 20}
+_MOST_BITS = 1_000
 
 
 def plan_from_file(path: Path, catalogue: Path) -> TrainingPlan:
@@ -52,7 +53,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadSetting(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadSetting(f"{path}: not a TOML file: {error}") from error
 
 
@@ -67,6 +68,9 @@ def _pairwise(settings: dict[str, Any]) -> dict[str, int]:
         raise BadSetting('topology "pairwise" needs a [pairwise] table, with num_parties, corrupt and dropped')
     asked = {**_BITS, **_checked(table, _PAIRWISE, "[pairwise] ", "[pairwise]", _BITS)}
     settings.setdefault("helpers", [])
+    for name in _BITS:
+        if not 1 <= asked[name] <= _MOST_BITS:
+            raise BadSetting(f"[pairwise] {name} must be from 1 to {_MOST_BITS}, got {asked[name]}")
     num_parties, corrupt = asked.pop("num_parties"), asked["corrupt"]
     try:
         degree, threshold = choose_degree(num_parties, **asked)
@@ -112,7 +116,8 @@ def _typed(name: str, value: Any, wanted: Any) -> Any:
     if wanted is int:
         good, kind = type(value) is int and abs(value) < 2**53, "a whole number"
     elif wanted is float:
-        good, kind = type(value) in (int, float) and math.isfinite(value), "a finite number"
+        number = type(value) is float or (type(value) is int and abs(value) < 2**53)
+        good, kind = number and math.isfinite(value), "a finite number"
     elif wanted == tuple[str, ...]:
         good, kind = isinstance(value, list) and all(type(each) is str for each in value), "a list of texts"
     else:

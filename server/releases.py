@@ -89,7 +89,7 @@ def _verified(path: Path, lines: Sequence[bytes]) -> tuple[list[dict[str, Any]],
         try:
             record = json.loads(line)
             intact = record["previous"] == head and canonical_json(record) == line
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             intact = False
         if not intact:
             raise MalformedFile(f"{path} line {number}: the record does not continue the chain; restore the file")

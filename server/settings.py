@@ -88,7 +88,7 @@ def load_settings(path: Path) -> JobSettings:
         raise BadSetting(
             f"job file {path} cannot be read ({error.strerror}); set the run's `job` to its path"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadSetting(f"{path}: not a TOML file: {error}") from error
     try:
         fields = {**document, "models": _models(document.get("models"))}
@@ -96,7 +96,7 @@ def load_settings(path: Path) -> JobSettings:
             if name in fields and wanted in (Path, str, bool, int, float):
                 fields[name] = _typed(path, name, fields[name], wanted)
         return JobSettings(**fields)
-    except (TypeError, ValueError, BadSetting) as error:
+    except (TypeError, ValueError, OverflowError, BadSetting) as error:
         text = str(error).replace("JobSettings.__init__() ", "")
         raise BadSetting(f"{path}: {text}") from error
 
@@ -113,7 +113,7 @@ def load_plan(path: Path) -> TrainingPlan:
     """Raises BadSetting."""
     try:
         return plan_from_json(json.loads(_bytes(path)))
-    except (ValueError, MalformedMessage) as error:
+    except (ValueError, RecursionError, MalformedMessage) as error:
         raise BadSetting(f"{path}: {error}") from error
 
 

@@ -19,11 +19,12 @@ from safetensors.numpy import load, save
 
 from shared.accounting import PrivacyStatement
 from shared.canonical import canonical_json, sha256_hex
-from shared.errors import ArtifactRejected, CatalogueMismatch
+from shared.errors import ArtifactRejected, CatalogueMismatch, UnknownMechanism
 
 FORMAT = "zhiyin-model-1"
 MODEL_FILE = "model.safetensors"
 MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 2**20
 _DOMAIN = b"zhiyin model manifest 1\x00"
 
 
@@ -87,6 +88,8 @@ def open_artifact(
     publisher_public_key: the pinned Ed25519 key, 32 raw bytes. catalogue_digest: when given, the model must be for it.
     Raises ArtifactRejected, or CatalogueMismatch.
     """
+    if len(files.manifest) > MAX_MANIFEST_BYTES:
+        raise ArtifactRejected(f"a manifest has at most {MAX_MANIFEST_BYTES} bytes, got {len(files.manifest)}")
     try:
         body = json.loads(files.manifest)
         signature = bytes.fromhex(body.pop("signature"))
@@ -97,8 +100,9 @@ def open_artifact(
         raise ArtifactRejected(
             "manifest's signature does not verify under the pinned publisher key; fetch it again from the registry"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactRejected(f"manifest cannot be read: {error}") from error
+    _check_fields(body)
     if sha256_hex(files.model) != body["model_sha256"]:
         raise ArtifactRejected(f"{MODEL_FILE} does not match the signed manifest; fetch it again from the registry")
     if catalogue_digest is not None and body["catalogue_digest"] != catalogue_digest:
@@ -107,6 +111,14 @@ def open_artifact(
             f"here is {catalogue_digest[:12]}…; install the snapshot it was trained on"
         )
     return _artifact(body, files.model)
+
+
+def _check_fields(body: dict[str, Any]) -> None:
+    # What a publisher signs is believed, but not to be of the types that a reader goes on to compute with.
+    wanted = {"name": str, "version": int, "created": int, "recipe": str, "catalogue_digest": str, "plan_digest": str}
+    for name, kind in {**wanted, "settings": dict, "privacy": dict, "model_sha256": str}.items():
+        if type(body.get(name)) is not kind:
+            raise ArtifactRejected(f"signed manifest cannot be read by this version: {name} is missing or no {kind}")
 
 
 def _artifact(body: dict[str, Any], model: bytes) -> Artifact:
@@ -122,5 +134,5 @@ def _artifact(body: dict[str, Any], model: bytes) -> Artifact:
             privacy=PrivacyStatement.from_json(body["privacy"]),
             tensors=load(model),
         )
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, SafetensorError, UnknownMechanism) as error:
         raise ArtifactRejected(f"signed model cannot be read by this version: {error}") from error

@@ -90,11 +90,15 @@ def catalogue_from_bytes(data: bytes) -> CatalogueSnapshot:
     line, separator, raw = data.partition(b"\n")
     try:
         header = json.loads(line)
-        items = tuple(Item(**entry) for entry in header["items"])
-        width = int(header["num_features"])
         if header["format"] != FORMAT or not separator:
             raise ValueError(f"format is {header['format']!r}, expected {FORMAT!r}")
+        items = tuple(Item(**entry) for entry in header["items"])
+        version, width = header["version"], header["num_features"]
+        if not all(type(text) is str for item in items for text in vars(item).values()):
+            raise ValueError("the fields of an item must be text")
+        if type(version) is not int or type(width) is not int or width < 0:
+            raise ValueError("version and num_features must be whole numbers")
         features = np.frombuffer(raw, dtype="<f4").astype(np.float32).reshape(len(items), width)
-        return CatalogueSnapshot(version=int(header["version"]), items=items, features=features)
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        return CatalogueSnapshot(version=version, items=items, features=features)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MalformedFile(f"catalogue snapshot cannot be read: {error}") from error

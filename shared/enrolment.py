@@ -93,5 +93,6 @@ def _check_node_key(name: str, text: Any) -> None:
         key = load_ssh_public_key(text.encode("ascii"))
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
             raise ValueError("another kind of key")
-    except (ValueError, UnsupportedAlgorithm) as error:
+    # The library knows that points can be compressed and reads none: its own word for that is NotImplementedError.
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError) as error:
         raise BadSetting(f"request of {name}: node_public_key must be a P-384 key in OpenSSH form") from error

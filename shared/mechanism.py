@@ -90,13 +90,13 @@ def to_json(mechanism: Mechanism) -> dict[str, Any]:
 
 def from_json(value: dict[str, Any]) -> Mechanism:
     """Inverse of `to_json`; raises UnknownMechanism for another kind or other fields."""
-    fields = dict(value)
+    fields = dict(value) if isinstance(value, dict) else {}
     kind = fields.pop("kind", None)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise UnknownMechanism(f"mechanism of kind {kind!r} is not one that can be accounted")
     try:
         return _KINDS[kind](**fields)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UnknownMechanism(f"mechanism {kind}: {error}") from error
 
 

@@ -30,6 +30,8 @@ ONE_COHORT: dict[str, int | float] = {"cohorts": 1, "trim": 0, "max_spread": 2.0
 MAX_COHORTS = 32
 # Tenants in one sum with helpers, at most: with `tenant` noise each adds its own, and the ring must hold them all.
 MAX_TENANTS = 1_000
+# Steps are worked out before a policy is asked, so their number must be bounded before that.
+MAX_ROUNDS = 100_000
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -81,6 +83,8 @@ class ReconPlan:
         _at_least(
             1, num_factors=self.num_factors, num_rounds=self.num_rounds, max_items_per_user=self.max_items_per_user
         )
+        if self.num_rounds > MAX_ROUNDS:
+            raise ValueError(f"num_rounds must be at most {MAX_ROUNDS}, got {self.num_rounds}")
         _at_least(2, num_head_items=self.num_head_items)
         _at_least(0, init_seed=self.init_seed)
         for name in ("ridge", "learning_rate", "init_std", "max_grad_norm"):
@@ -323,7 +327,9 @@ def plan_from_json(value: Any) -> TrainingPlan:
         recipe = dict(fields.pop("recipe"))
         kind = RECIPES[recipe.pop("name")]
         _same_types(kind, recipe)
-        fields["helpers"] = tuple(str(name) for name in fields["helpers"])
+        if not isinstance(fields["helpers"], list) or not all(type(name) is str for name in fields["helpers"]):
+            raise ValueError("helpers must be a list of names")
+        fields["helpers"] = tuple(fields["helpers"])
         # All of them or none: a plan has one encoding.
         optional = set() if ONE_COHORT.keys() & fields.keys() else {*ONE_COHORT}
         for name in TrainingPlan.__dataclass_fields__.keys() - fields.keys() - {"recipe"} - optional:
@@ -332,7 +338,7 @@ def plan_from_json(value: Any) -> TrainingPlan:
         return TrainingPlan(recipe=kind(**recipe), **fields)
     except KeyError as error:
         raise MalformedMessage(f"plan: {error.args[0]!r} is missing or not known") from error
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedMessage(f"plan: {error}") from error
 
 

@@ -44,5 +44,5 @@ def ranking_model(artifact: Artifact) -> RankingModel:
             fold_in=FoldIn(**settings),
             **artifact.tensors,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactRejected(f"model {artifact.name} version {artifact.version} cannot be used: {error}") from error

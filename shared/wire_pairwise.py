@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import BadSetting, MalformedMessage
+from shared.secagg.graph import MAX_PARTIES
 from shared.secagg.pairwise_messages import (
     DIGEST_BYTES,
     KEY_BYTES,
@@ -32,7 +33,6 @@ from shared.secagg.pairwise_terms import PairwiseTerms
 from shared.secagg.shamir import SHARE_BYTES
 from shared.wire_fields import Fields, FromFields, Inputs, ToFrame, inputs_from, inputs_to
 
-MAX_PARTIES = 4_000
 _Frame = tuple[dict[str, Any], dict[str, bytes]]
 _TERMS = ("num_parties", "degree", "threshold", "min_active")
 

@@ -38,6 +38,8 @@ from shared.errors import BadSetting, UnknownKey
 from shared.secagg.context import digest_fields
 
 COMPLETE_UP_TO = 100
+# Exact tails take time that grows with the parties: a server must not choose how long a client computes.
+MAX_PARTIES = 4_000
 _ORDER = b"zhiyin/pairwise-order/1"
 
 
@@ -92,6 +94,8 @@ def choose_degree(
     corrupt, dropped: shares of the parties that may collude with the server, and that may fall silent; rounded up.
     Raises BadSetting if no graph is good, as when there are too few parties for these shares.
     """
+    if num_parties > MAX_PARTIES:
+        raise BadSetting(f"a round has at most {MAX_PARTIES} parties, got {num_parties}")
     colluding, silent = share_of(corrupt, num_parties), share_of(dropped, num_parties)
     if num_parties > COMPLETE_UP_TO:
         try:

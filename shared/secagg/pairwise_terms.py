@@ -22,8 +22,8 @@ class PairwiseTerms:
 
     def __post_init__(self) -> None:
         numbers = (self.num_parties, self.degree, self.threshold, self.min_active)
-        if not all(type(number) is int and 0 < number < 2**31 for number in numbers):
-            raise BadSetting("pairwise terms must be whole numbers above zero")
+        if not all(type(number) is int and 0 < number <= graph.MAX_PARTIES for number in numbers):
+            raise BadSetting(f"pairwise terms must be whole numbers from 1 to {graph.MAX_PARTIES}")
         if not (self.threshold <= self.degree and self.min_active <= self.num_parties):
             raise BadSetting("pairwise terms: threshold is at most degree, min_active at most num_parties")
         if self.degree % 2 and self.degree < self.num_parties - 1:

@@ -300,7 +300,7 @@ def test_without_shared_noise_a_step_is_what_it_is_with_helpers(noise: str) -> N
         ({"spare_helpers": 1}, "has no helpers"),
         ({"threshold": 5}, "threshold is at most degree"),
         ({"degree": 3}, "the degree must be even"),
-        ({"num_parties": 0}, "whole numbers above zero"),
+        ({"num_parties": 0}, "whole numbers from 1 to 4000"),
         ({"min_tenants": 6}, "min_active at most num_parties"),
         ({"colluding": 3}, "colluding must be from 0 to min_tenants - 2 = 2"),
         ({"colluding": -1}, "colluding must be from 0"),
