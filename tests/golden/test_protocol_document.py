@@ -16,7 +16,9 @@ from shared import artifact, catalogue, enrolment, errors, frame, plan, roster, 
 from shared.canonical import canonical_json
 from shared.errors import MalformedMessage
 from shared.frame import Frame, pack_frame, unpack_frame
+from shared.roster import Member, Roster
 from shared.secagg import graph, mask_sharing, ring, sealing, shamir
+from shared.secagg.cohorts import divide
 from shared.secagg.context import context, join_fields
 from shared.secagg.graph import build_graph
 from shared.secagg.pairwise_messages import SEALED_BYTES
@@ -50,7 +52,7 @@ def ticked(cell: str) -> list[str]:
 
 def test_every_example_is_recomputed_here() -> None:
     assert set(re.findall(r"<!-- example: (\S+) -->", DOCUMENT)) == {
-        "joined", "refusal", "mask", "context", "context-pairwise", "share",
+        "joined", "refusal", "mask", "context", "context-pairwise", "cohorts", "share",
     }  # fmt: skip
 
 
@@ -72,12 +74,23 @@ def test_the_examples_are_what_the_code_makes() -> None:
     assert example("context") == golden_context().hex()
     terms = PairwiseTerms(num_parties=3, degree=2, threshold=2, min_active=2)
     assert example("context-pairwise") == terms.context(golden_context()).hex()
+    cohorts = divide(golden_context(), three_tenants(), 2)
+    places = "".join(str(cohorts.of(name)) for name in ("amber", "basalt", "coral"))
+    assert example("cohorts") == places + b"".join(cohorts.contexts).hex()
     buffer = ring.zeros(24, 5)
     add_keystreams(buffer, [MaskSeed(bytes(range(32))).key(golden_context())])
     assert example("mask") == ring.pack(buffer, 24).hex()
     drawn = b"".join(number.to_bytes(33, "big") for number in (2**255, shamir.PRIME - 1, 5))
     (share,) = split_at_seven(drawn)
     assert example("share") == share.hex()
+
+
+def three_tenants() -> Roster:
+    members = tuple(
+        Member(name=name, signing_key=f"{place:02x}" * 32, sealing=None, roles=("tenant",), not_before=0, not_after=1)
+        for place, name in enumerate(("amber", "basalt", "coral"))
+    )
+    return Roster(entries=members, epoch=1, issued_at=0, expires_at=1)
 
 
 def split_at_seven(drawn: bytes) -> tuple[bytes, ...]:
