@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from shared.errors import BadInput, TooFewClients
 from shared.mechanism import Skellam
@@ -12,6 +13,7 @@ from shared.plan import Step
 from shared.robust_sum import (
     FALSE_ALARM,
     CohortSum,
+    _limits,
     combine,
     energy_bound,
     judge,
@@ -146,6 +148,16 @@ def test_skellam_noise_is_held_against_a_bound_for_its_own_tails() -> None:
     loud[5] = 60
     assert dropped([replace(sums[0], total=loud)], at) == [0]
     assert dropped([replace(sums[0], total=sums[0].total + 40)], at) == [0]
+
+
+@pytest.mark.parametrize("variance", [2, 20, 2_000])
+def test_the_tail_of_skellam_noise_covers_its_exact_quantile_where_a_gaussians_need_not(variance: int) -> None:
+    noise = Skellam(variance=variance, sensitivity=1.0, l1_sensitivity=1.0)
+    skellam = replace(step("gradient", size=3_000), mechanism=noise)
+    quantile = float(stats.skellam.isf(FALSE_ALARM / (4 * 3_000), variance / 2, variance / 2))
+    assert quantile <= _limits(0.0, variance, skellam)[1] <= 2 * quantile
+    if variance == 2:
+        assert _limits(0.0, variance, replace(skellam, mechanism=None))[1] < quantile
 
 
 # --- cohorts against each other ---
