@@ -16,7 +16,7 @@ from shared.accounting import epsilon_gdp, mu_for
 from shared.interactions import Interactions
 from shared.mechanism import Gaussian
 from shared.plan import CooccurrencePlan, ReconPlan
-from shared.ranking import FoldIn, RankingModel, Readout, score_many
+from shared.ranking import FoldIn, RankingModel, Readout, for_many_users, score_many
 from shared.recipes.cooccurrence import head_items, pair_sum, popularity_vectors
 from shared.recipes.readouts import (
     CooccurrenceRelease,
@@ -159,7 +159,7 @@ def cooccurrence_model(
     fold_in: FoldIn,
     *,
     mu: float,
-    eigh: Eigh = np.linalg.eigh,
+    eigh: Eigh | None = None,
 ) -> RankingModel:
     """The published model; popularity and text alone where pairs cannot be told from noise. eigh: for the read-out."""
     popularity = np.maximum(release.popularity, 0.0).astype(np.float32)
@@ -194,9 +194,10 @@ def untrained_model(num_items: int, *, num_factors: int, fold_in: FoldIn, rng: n
 
 def model_scorer(model: RankingModel, features: NDArray[np.float32]) -> Scorer:
     """The scorer of a published model, by the code that a device runs."""
+    prepared = for_many_users(model)
 
     def score(histories: Interactions) -> NDArray[np.float32]:
-        return score_many(model, features, histories)
+        return score_many(prepared, features, histories)
 
     return score
 

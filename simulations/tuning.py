@@ -321,7 +321,7 @@ def _readout_value(
     releases: Sequence[CooccurrenceRelease],
     readout: Readout,
     fold_in: FoldIn,
-    eigh: Eigh = np.linalg.eigh,
+    eigh: Eigh | None = None,
 ) -> float:
     models = [cooccurrence_model(release, readout, fold_in, mu=bench.noise.mu, eigh=eigh) for release in releases]
     return float(np.mean([bench.value(model_scorer(model, bench.features)) for model in models]))

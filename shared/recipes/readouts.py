@@ -97,11 +97,12 @@ def entry_std(release: CooccurrenceRelease) -> float:
 
 
 def weights_readout(
-    release: CooccurrenceRelease, settings: WeightsSettings, *, eigh: Eigh = np.linalg.eigh
+    release: CooccurrenceRelease, settings: WeightsSettings, *, eigh: Eigh | None = None
 ) -> NDArray[np.float32]:
     """B float32 (h, h), zero diagonal; a user's scores of the head are w B for weights w over the head.
 
-    eigh: numpy's, or one that remembers what it was asked before, for reading one release many times.
+    eigh: one that remembers what it was asked, for reading one release many times: everything is then made from
+    eigenvalues, which are costlier than one inverse and cheaper than the second.
     """
     matrix = pair_matrix(release, diagonal=settings.diagonal)
     diagonal = matrix.diagonal().copy()
@@ -111,20 +112,20 @@ def weights_readout(
     weights = inverse / -inverse.diagonal()[None, :]
     np.fill_diagonal(weights, 0.0)
     if 0 < settings.rank < len(matrix):
-        weights = _project(weights, matrix, settings.rank)
+        weights = _project(weights, matrix, settings.rank, eigh or np.linalg.eigh)
     return weights.astype(np.float32)
 
 
 def factors_readout(
-    release: CooccurrenceRelease, settings: FactorsSettings, *, eigh: Eigh = np.linalg.eigh
+    release: CooccurrenceRelease, settings: FactorsSettings, *, eigh: Eigh | None = None
 ) -> NDArray[np.float32]:
     """V float32 (h, d); a user's scores of the head are V V^T w. d is what stands above the noise, at least 1.
 
     Eigenvalues are shrunk to xi = l - 2 s^2 h Re g(l), g the empirical Stieltjes transform (Bun, Bouchaud, Potters
     2017, sec. 6, additive Gaussian noise), kept for xi > 0 and l > s sqrt h, and V = Q diag(sqrt(xi / (xi + ridge n))).
-    eigh: as in `weights_readout`.
+    eigh: numpy's, or one that remembers what it was asked.
     """
-    values, vectors = eigh(pair_matrix(release, diagonal=settings.diagonal))
+    values, vectors = (eigh or np.linalg.eigh)(pair_matrix(release, diagonal=settings.diagonal))
     cleaned = rotation_invariant_shrinkage(values, entry_std(release))
     keep = (cleaned > 0) & (values > entry_std(release) * sqrt(len(values)))
     keep[-1] = True
@@ -157,20 +158,24 @@ def strongest_entries(weights: NDArray[np.float32], count: int) -> tuple[NDArray
     return columns.astype(np.int32), np.take_along_axis(weights, columns, axis=1)
 
 
-def _regularised_inverse(matrix: NDArray[np.float64], ridge: float, eigh: Eigh) -> NDArray[np.float64]:
-    regularised = matrix + ridge * np.eye(len(matrix))
-    try:
-        np.linalg.cholesky(regularised)
-    except np.linalg.LinAlgError:
+def _regularised_inverse(matrix: NDArray[np.float64], ridge: float, eigh: Eigh | None) -> NDArray[np.float64]:
+    if eigh is None:
+        regularised = matrix + ridge * np.eye(len(matrix))
+        try:
+            np.linalg.cholesky(regularised)
+            return np.asarray(np.linalg.inv(regularised))
+        except np.linalg.LinAlgError:
+            eigh = np.linalg.eigh
+    values, vectors = eigh(matrix)
+    if values[0] + ridge <= 0:
         # Noise can leave M indefinite; its nearest positive semi-definite neighbour keeps P_jj > 0.
-        values, vectors = eigh(matrix)
-        return np.asarray((vectors / (np.maximum(values, 0.0) + ridge)) @ vectors.T)
-    return np.asarray(np.linalg.inv(regularised))
+        values = np.maximum(values, 0.0)
+    return np.asarray((vectors / (values + ridge)) @ vectors.T)
 
 
-def _project(weights: NDArray[np.float64], metric: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
+def _project(weights: NDArray[np.float64], metric: NDArray[np.float64], rank: int, eigh: Eigh) -> NDArray[np.float64]:
     # The best rank-r approximation of B under |M^(1/2) (B - B_r)|: B times the top eigenvectors of B^T M B.
-    _, vectors = np.linalg.eigh(weights.T @ metric @ weights)
+    _, vectors = eigh(weights.T @ metric @ weights)
     leading = vectors[:, -rank:]
     projected = (weights @ leading) @ leading.T
     np.fill_diagonal(projected, 0.0)

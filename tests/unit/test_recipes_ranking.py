@@ -7,7 +7,17 @@ import pytest
 from shared.catalogue import CatalogueSnapshot, Item
 from shared.errors import ArtifactRejected, BadInput, CatalogueMismatch
 from shared.interactions import from_events
-from shared.ranking import FoldIn, RankingModel, fold_in_weights, for_device, recommend, score, score_many, user_vector
+from shared.ranking import (
+    FoldIn,
+    RankingModel,
+    fold_in_weights,
+    for_device,
+    for_many_users,
+    recommend,
+    score,
+    score_many,
+    user_vector,
+)
 from shared.recipes.recon import solve_users
 from shared.text_features import build_text_features
 
@@ -123,6 +133,8 @@ def test_short_histories_score_as_in_one_dense_product(readout: str) -> None:
     in_head = dense[:, large.head]
     expected = in_head @ table if readout == "weights" else in_head @ table @ table.T
     heard = short.lengths > 0
+    table_scores = score_many(for_many_users(large), None, short)
+    np.testing.assert_allclose(table_scores, score_many(large, None, short), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
         score_many(large, None, short)[:, large.head][heard], expected[heard], rtol=1e-4, atol=1e-5
     )
