@@ -49,6 +49,8 @@ ALSO_VISIBLE = (
     "the policy and the ledger's totals, never from a history",
     "in place of a helper's answer, a signed complaint: this party's name and that of the one client whose seal does "
     "not open with this helper's key",
+    "in a round without helpers, in place of a masked vector: whose shares do not open here and, if that neighbour's "
+    "signature is on them, a proof of it, which opens what these two sealed to each other in this round",
     "what a connection shows: that this node is online, its node key, its network address, times and sizes",
 )
 _ON_TIME = (
