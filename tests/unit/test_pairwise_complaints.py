@@ -74,6 +74,11 @@ def test_everybody_can_check_the_proof_that_dealt_shares_do_not_open(kind: str) 
     assert complain(BAD[kind]) == complaint
 
 
+def test_a_complaint_is_about_one_dealing_though_the_dealer_signed_another_bad_one() -> None:
+    with pytest.raises(WrongContext, match="another dealing"):
+        verify(complain(BAD["garbage"]), BAD["another share"])
+
+
 def others() -> list[Dealing]:
     return [dealing for dealing in COURSE.dealings if dealing.client != DEALER]
 
