@@ -69,6 +69,19 @@ def test_each_attack_has_rows_on_the_real_system_and_controls(report: dict[str, 
     }
 
 
+def test_every_kind_of_published_model_is_attacked_with_reference_models(report: dict[str, Any]) -> None:
+    strong = [row for row in report["findings"] if row["attack"] == "membership" and "reference models" in row["name"]]
+    for model in (
+        "reference models, epsilon 2",
+        "reference models, factors, epsilon 2",
+        "reference models, recon, epsilon 2",
+    ):
+        assert {row["statistic"] for row in strong if row["name"] == model} == {"AUC", "TPR at 1 % FPR"}
+    controls = {row["name"]: row["verdict"] for row in strong if row["kind"] == "control"}
+    assert len(controls) == 3
+    assert set(controls.values()) == {"caught"}
+
+
 def test_time_is_measured_and_what_it_tells_is_said(report: dict[str, Any]) -> None:
     rows = [row for row in report["findings"] if row["name"].startswith("time of an answer")]
     kinds = {row["name"].removeprefix("time of an answer, "): (row["kind"], row["verdict"]) for row in rows}
