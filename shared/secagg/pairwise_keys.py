@@ -54,21 +54,13 @@ def seal_shares(
     return cipher.encrypt(_NONCE, plain, associated)
 
 
-def open_shares(
-    sealed: bytes, secret: Secret, public: bytes, *, ctx: bytes, root: bytes, sender: str, receiver: str
-) -> bytes:
-    """Inverse of `seal_shares`, with the receiver's secret and the sender's key. Raises BadSeal, UnknownKey."""
-    exchanged = exchange(secret, public, sender)
-    return open_exchanged(sealed, exchanged, ctx=ctx, root=root, sender=sender, receiver=receiver)
-
-
 def exchange(secret: Secret, public: bytes, owner: str) -> bytes:
     """X25519 of a secret with the key of `owner`, 32 bytes. Raises UnknownKey for a key that is none."""
     return _exchange(X25519PrivateKey.from_private_bytes(secret.reveal()), public, owner)
 
 
 def open_exchanged(sealed: bytes, exchanged: bytes, *, ctx: bytes, root: bytes, sender: str, receiver: str) -> bytes:
-    """As `open_shares`, from the exchange of the two keys. Raises BadSeal naming the sender."""
+    """Inverse of `seal_shares`, from the exchange of the two keys. Raises BadSeal naming the sender."""
     cipher, associated = _channel(exchanged, ctx, root, sender, receiver)
     try:
         return cipher.decrypt(_NONCE, sealed, associated)
