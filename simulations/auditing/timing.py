@@ -33,7 +33,7 @@ LENGTHS = (2, 40, 80, 120)
 _LEDGER = "ledger.*"
 # The audit waits for no longer than it must, but for more than any scheduler keeps a process from waking up.
 _LEAST_SECONDS = 0.2
-_TIMES_THE_LONGEST = 2.0
+_TIMES_THE_LONGEST = 3.0
 _TIMER = Timer(clock=time.perf_counter, sleep=time.sleep)
 
 
