@@ -176,7 +176,7 @@ class LocalPolicy:
         metadata=_doc(
             "An answer that needed the histories leaves so many seconds after its question came in, or at the next\n"
             "multiple if it was not ready: how long summing takes would tell how many interactions are held here. Set\n"
-            "it to twice what the longest answer takes (the log warns of each that was late). 0 switches it off. A\n"
+            "it to three times what the longest answer takes (the log warns of each late one). 0 switches it off. A\n"
             "server that waits for less than twice as long is refused."
         ),
     )
