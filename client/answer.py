@@ -95,19 +95,27 @@ class _Checked:
         return divide(self.ctx, self.roster, self.plan.cohorts)
 
 
-def answer(home: ClientHome, frame: bytes, *, now: int, random_bytes: RandomBytes) -> bytes:
+def answer(
+    home: ClientHome,
+    frame: bytes,
+    *,
+    now: int,
+    random_bytes: RandomBytes,
+    before_histories: Callable[[], None] = lambda: None,
+) -> bytes:
     """The reply to `frame`: a contribution, a helper's answer, or a refusal. Never raises.
 
-    now: Unix seconds. random_bytes: the operating system's randomness.
+    now: Unix seconds. random_bytes: the operating system's randomness. before_histories: called once a request passed
+    every check, before it is charged and a history is looked at; what it raises is the refusal.
     """
     try:
         request = decode(frame)
         if isinstance(request, ContributionRequest):
-            return encode(_contribute(home, request, now=now, random_bytes=random_bytes))
+            return encode(_contribute(home, request, before_histories, now=now, random_bytes=random_bytes))
         if isinstance(request, UnmaskRequest):
             return encode(_help(home, request, now=now, random_bytes=random_bytes))
         if isinstance(request, pairwise.REQUESTS):
-            gate = _gate(home, now=now, random_bytes=random_bytes)
+            gate = _gate(home, before_histories, now=now, random_bytes=random_bytes)
             return encode(pairwise.respond(home, request, gate, now=now, random_bytes=random_bytes))
         raise MalformedMessage(f"a client is not asked with a {type(request).__name__}")
     except Exception as error:
@@ -133,13 +141,19 @@ def _log(error: Exception) -> None:
 
 
 def _contribute(
-    home: ClientHome, request: ContributionRequest, *, now: int, random_bytes: RandomBytes
+    home: ClientHome,
+    request: ContributionRequest,
+    before_histories: Callable[[], None],
+    *,
+    now: int,
+    random_bytes: RandomBytes,
 ) -> ContributionReply:
     inputs = dict(request.inputs)
     checked = _check(home, request, "tenant", inputs_digest(inputs), now)
     plan, step = checked.plan, checked.step
     check_inputs(plan, step, inputs)
     _require_unspent(home, checked, checked.ctx)
+    before_histories()
     values = _paid_values(home, checked, checked.ctx, request.attempt, inputs, random_bytes)
     contribution = contribute(
         ctx=checked.cohorts.context_of(home.name),
@@ -155,10 +169,13 @@ def _contribute(
     return ContributionReply(contribution=contribution)
 
 
-def _gate(home: ClientHome, *, now: int, random_bytes: RandomBytes) -> pairwise.Gate:
+def _gate(
+    home: ClientHome, before_histories: Callable[[], None], *, now: int, random_bytes: RandomBytes
+) -> pairwise.Gate:
     def paid_values(
         checked: pairwise.Checked, ctx: bytes, attempt: int, inputs: Mapping[str, NDArray[Any]]
     ) -> NDArray[np.int64]:
+        before_histories()
         return _paid_values(home, checked, ctx, attempt, inputs, random_bytes)
 
     return pairwise.Gate(

@@ -12,8 +12,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.answer import answer, local_refusal
+from client.answer import local_refusal
 from client.home import ClientHome
+from client.release_time import Timer, answer_on_time
 from shared.array_frame import frame_of_array
 from shared.errors import BadSetting
 
@@ -29,9 +30,19 @@ def train(message: Message, context: Context) -> Message:
     Never raises: Flower would report an exception's text, which may quote local files, to the server. For the same
     reason nothing of what goes wrong here is told, not even the kind of it: a home that does not open names its files.
     """
+    timer = Timer(clock=time.monotonic, sleep=time.sleep)
+    came_in = timer.clock()
     try:
         home = ClientHome.open(_folder(context))
-        reply = answer(home, _frame(message.content), now=int(time.time()), random_bytes=os.urandom)
+        reply = answer_on_time(
+            home,
+            _frame(message.content),
+            came_in=came_in,
+            waits_seconds=message.metadata.ttl,
+            timer=timer,
+            now=int(time.time()),
+            random_bytes=os.urandom,
+        )
     except Exception as error:
         reply = local_refusal("unnamed", error)
     record = ArrayRecord({"frame": Array(np.frombuffer(reply, np.uint8))})

@@ -157,7 +157,7 @@ def preview(
     if as_json:
         _print_json(looking.to_json(seen))
     else:
-        print_preview(seen, looking.ALSO_VISIBLE, looking.NEVER_LEAVES)
+        print_preview(seen, looking.NEVER_LEAVES)
     if not seen.accepted:
         raise typer.Exit(PolicyViolation.exit_code)
 

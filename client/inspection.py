@@ -157,6 +157,9 @@ def _settings(home: ClientHome) -> Iterator[Finding]:
     if users and policy.delta > 1 / users:
         message = f"delta {policy.delta:g} is above 1/users: it would allow giving one user away; lower it"
         yield Finding(check="delta", severity="warning", message=message)
+    if policy.serves_tenant and not policy.answer_seconds:
+        message = "0, so when an answer leaves tells the server about how many interactions this home holds"
+        yield Finding(check="answer_seconds", severity="warning", message=message)
     if math.isinf(policy.epsilon):
         yield Finding(
             check="epsilon", severity="warning", message="the budget is switched off: nothing protects the users"

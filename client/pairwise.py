@@ -1,4 +1,5 @@
-"""Topology P on the client's side: five requests, each answered at most once in a round, across restarts.
+"""Topology P on the client's side: five requests, each answered at most once in a round, across restarts; one more to
+prove that a neighbour dealt shares that do not open.
 
 The order of the checks is that of `client.answer`: the roster, the plan under the local policy, the terms, the inputs,
 the context, the charge to the ledger, durable, and only then the histories. Requests after the first name their round
@@ -26,13 +27,21 @@ from numpy.typing import NDArray
 from client.contribution import check_inputs
 from client.home import ClientHome
 from client.pairwise_vault import PairwiseVault
-from shared.errors import MalformedMessage, PolicyViolation, TooFewClients, WrongContext
+from shared.errors import BadSeal, MalformedMessage, PolicyViolation, TooFewClients, WrongContext, WrongShare
 from shared.plan import Step, TrainingPlan
 from shared.roster import Roster
 from shared.secagg.context import digest_fields
 from shared.secagg.pairwise_messages import Agreement
 from shared.secagg.pairwise_state import ClientState
-from shared.secagg.topology_p import advertise, check_deliveries, deal, mask_vector, sign_active, unmask
+from shared.secagg.topology_p import (
+    advertise,
+    check_deliveries,
+    deal,
+    mask_vector,
+    prove_bad_shares,
+    sign_active,
+    unmask,
+)
 from shared.wire import decode, encode, inputs_digest
 from shared.wire_pairwise import (
     DealReply,
@@ -43,14 +52,17 @@ from shared.wire_pairwise import (
     MaskRequest,
     OpenReply,
     OpenRequest,
+    ProofReply,
+    ProofRequest,
+    SharesUnopened,
     SignReply,
     SignRequest,
 )
 
 RandomBytes = Callable[[int], bytes]
-PairwiseRequest = KeysRequest | DealRequest | MaskRequest | SignRequest | OpenRequest
-PairwiseReply = KeysReply | DealReply | MaskReply | SignReply | OpenReply
-REQUESTS = (KeysRequest, DealRequest, MaskRequest, SignRequest, OpenRequest)
+PairwiseRequest = KeysRequest | DealRequest | MaskRequest | SignRequest | OpenRequest | ProofRequest
+PairwiseReply = KeysReply | DealReply | MaskReply | SharesUnopened | SignReply | OpenReply | ProofReply
+REQUESTS = (KeysRequest, DealRequest, MaskRequest, SignRequest, OpenRequest, ProofRequest)
 _SIGNED_ONCE = b"zhiyin/pairwise-signed-once/1"
 
 
@@ -106,6 +118,8 @@ def respond(
             return _sign(party, request)
         case OpenRequest():
             return _open(party, request)
+        case ProofRequest():
+            return _prove(party, request)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +175,7 @@ def _deal(party: _Party, request: DealRequest) -> DealReply:
     return DealReply(dealing=dealing)
 
 
-def _mask(party: _Party, request: MaskRequest) -> MaskReply:
+def _mask(party: _Party, request: MaskRequest) -> MaskReply | SharesUnopened:
     state, asked, checked = party.resume(request.ctx)
     inputs = dict(request.inputs)
     if inputs_digest(inputs) != asked.inputs_digest:
@@ -169,7 +183,11 @@ def _mask(party: _Party, request: MaskRequest) -> MaskReply:
     check_inputs(checked.plan, checked.step, inputs)
     party.gate.require_unspent(checked, request.ctx)
     # Shares that do not open cost nothing: they are found out before anything is paid.
-    check_deliveries(state, request.deliveries)
+    try:
+        check_deliveries(state, request.deliveries)
+    except (BadSeal, WrongShare) as error:
+        dealer = error.client if isinstance(error, BadSeal) else error.owner
+        return SharesUnopened(client=party.home.name, ctx=request.ctx, dealer=dealer)
     values = party.gate.paid_values(checked, request.ctx, asked.attempt, inputs)
     after, vector = mask_vector(
         state, request.deliveries, values, bits=checked.plan.bits, signing_key=party.home.vault.signing_key
@@ -194,6 +212,15 @@ def _open(party: _Party, request: OpenRequest) -> OpenReply:
     )
     party.keep(after)
     return OpenReply(unmasking=unmasking)
+
+
+def _prove(party: _Party, request: ProofRequest) -> ProofReply:
+    # Says nothing unless the dealer's own signature is on shares that do not open: see `shared.secagg.share_complaint`.
+    state, _, checked = party.resume(request.ctx)
+    complaint = prove_bad_shares(
+        state, request.dealing, roster=checked.roster, now=party.now, signing_key=party.home.vault.signing_key
+    )
+    return ProofReply(complaint=complaint)
 
 
 def _check_users(home: ClientHome, plan: TrainingPlan, agreement: Agreement) -> None:

@@ -185,6 +185,15 @@ class LocalPolicy:
         default=(),
         metadata=_doc("SHA-256 digests (64 hex digits) of the app bundles that this node may run. Empty: none is run."),
     )
+    answer_seconds: float = field(
+        default=30.0,
+        metadata=_doc(
+            "An answer that needed the histories leaves so many seconds after its question came in, or at the next\n"
+            "multiple if it was not ready: how long summing takes would tell how many interactions are held here. Set\n"
+            "it to three times what the longest answer takes (the log warns of each late one). 0 switches it off. A\n"
+            "server that waits for less than twice as long is refused."
+        ),
+    )
     ledger_marks: str = field(
         default="",
         metadata=_doc(
@@ -221,6 +230,7 @@ class LocalPolicy:
         _members("allowed_topologies", self.allowed_topologies, TOPOLOGIES)
         for key in ("pairwise_corrupt", "pairwise_dropped"):
             _require(0 <= getattr(self, key) < 1, key, "must be a share from 0 to below 1")
+        _require(0 <= self.answer_seconds <= 3_600, "answer_seconds", "must be from 0 to 3600")
         for key in ("pairwise_privacy_bits", "pairwise_recovery_bits"):
             _require(1 <= getattr(self, key) <= 1_000, key, "must be from 1 to 1000")
         if "none" in self.allowed_noise:

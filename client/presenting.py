@@ -53,7 +53,7 @@ def print_status(seen: dict[str, Any]) -> None:
         console.print(f"[yellow]warning[/]    {escape(warning)}")
 
 
-def print_preview(seen: "Preview", also_visible: Sequence[str], never_leaves: Sequence[str]) -> None:
+def print_preview(seen: "Preview", never_leaves: Sequence[str]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"plan {seen.plan.job_id} ({seen.plan.recipe_name}, noise by {seen.plan.noise})")
     if seen.plan.cohorts > 1:
@@ -73,7 +73,7 @@ def print_preview(seen: "Preview", also_visible: Sequence[str], never_leaves: Se
         for sent in message.fields:
             table.add_row(sent.name, f"{sent.size_bytes:,}", sent.meaning)
         console.print(table)
-    for title, lines in (("also visible to the server", also_visible), ("never leaves", never_leaves)):
+    for title, lines in (("also visible to the server", seen.also_visible), ("never leaves", never_leaves)):
         console.print(f"\n{title}:")
         for line in lines:
             console.print(f"  - {line}")

@@ -50,7 +50,16 @@ ALSO_VISIBLE = (
     "the policy and the ledger's totals, never from a history",
     "in place of a helper's answer, a signed complaint: this party's name and that of the one client whose seal does "
     "not open with this helper's key",
+    "in a round without helpers, in place of a masked vector: whose shares do not open here and, if that neighbour's "
+    "signature is on them, a proof of it, which opens what these two sealed to each other in this round",
     "what a connection shows: that this node is online, its node key, its network address, times and sizes",
+)
+_ON_TIME = (
+    "when an answer that needed the histories leaves: {seconds:g} seconds after its question, or at the next multiple "
+    "of that if it took longer"
+)
+_AT_ONCE = (
+    "when an answer leaves, which tells about how many interactions this home holds: answer_seconds in policy.toml is 0"
 )
 _MEANING: Mapping[str, str] = {
     "client": "this party's name on the roster",
@@ -102,13 +111,16 @@ class SentMessage:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """checks: the plan against the policy. epsilon_before, epsilon_after: of the ledger at the policy's delta; None is
-    infinite or switched off. refusal: why the ledger would refuse the job now, empty if it would not.
-    local_refusal: why this home could not answer any job; words for its owner, never sent."""
+    """checks: the plan against the policy. also_visible: what the server sees beside the messages. epsilon_before,
+    epsilon_after: of the ledger at the policy's delta; None is infinite or switched off. refusal: why the ledger
+    would refuse the job now, empty if it would not. local_refusal: why this home could not answer any job; words for
+    its owner, never sent.
+    """
 
     plan: TrainingPlan
     checks: tuple[Demand, ...]
     messages: tuple[SentMessage, ...]
+    also_visible: tuple[str, ...]
     epsilon_before: float | None
     epsilon_after: float | None
     refusal: str
@@ -132,6 +144,7 @@ def preview(home: ClientHome, plan: TrainingPlan) -> Preview:
         plan=plan,
         checks=tuple(demands(home.policy, plan, None, home.catalogue)),
         messages=tuple(_messages(home, plan)),
+        also_visible=(*ALSO_VISIBLE, *_time_of_answers(home.policy)),
         epsilon_before=accounting.epsilon(spent, home.policy.delta) if noisy else None,
         epsilon_after=accounting.epsilon([*spent, *costs], home.policy.delta) if noisy else None,
         refusal=_refusal(home, plan),
@@ -207,9 +220,15 @@ def to_json(seen: Preview) -> dict[str, Any]:
         "epsilon_after": seen.epsilon_after,
         "refusal": seen.refusal,
         "local_refusal": seen.local_refusal,
-        "also_visible": list(ALSO_VISIBLE),
+        "also_visible": list(seen.also_visible),
         "never_leaves": list(NEVER_LEAVES),
     }
+
+
+def _time_of_answers(policy: LocalPolicy) -> tuple[str, ...]:
+    if not policy.serves_tenant:
+        return ()
+    return (_ON_TIME.format(seconds=policy.answer_seconds) if policy.answer_seconds else _AT_ONCE,)
 
 
 def _refusal(home: ClientHome, plan: TrainingPlan) -> str:

@@ -1,6 +1,7 @@
 """The server's side of topology P: five questions to the tenants of one attempt, over the pure functions of the core.
 
     keys, dealing, vector     while the round is collecting; a party that fails here leaves, and the others go on
+    proof                     from a party that could not open a neighbour's shares, in place of its vector
     signature                 from all whose vector arrived, on exactly that set
     shares                    from all who signed; up to the threshold may be missing
 
@@ -22,6 +23,7 @@ from server.rounds import (
     AskSignatures,
     CollectionClosed,
     ContributionArrived,
+    DealerExposed,
     JobState,
     Needed,
     Offer,
@@ -34,7 +36,7 @@ from server.rounds import (
     Turn,
     advance,
 )
-from shared.errors import MalformedMessage, ProtocolError, WrongContext, ZhiyinError
+from shared.errors import MalformedMessage, ProtocolError, WrongContext, WrongShare, ZhiyinError
 from shared.plan import plan_to_json, steps
 from shared.secagg.graph import quorum
 from shared.secagg.pairwise_messages import (
@@ -50,6 +52,7 @@ from shared.secagg.pairwise_messages import (
     verify_bundle,
 )
 from shared.secagg.pairwise_opening import check_dealing, check_vector, deliveries_to, open_pairwise_sum
+from shared.secagg.share_complaint import ShareComplaint, verify_share_complaint
 from shared.wire import Refusal, encode, inputs_digest
 from shared.wire_pairwise import (
     DealReply,
@@ -60,12 +63,23 @@ from shared.wire_pairwise import (
     MaskRequest,
     OpenReply,
     OpenRequest,
+    ProofReply,
+    ProofRequest,
+    SharesUnopened,
     SignReply,
     SignRequest,
 )
 
 State = JobState[Any, Any]
-_R = TypeVar("_R", KeysReply, DealReply, MaskReply, SignReply, OpenReply)
+_R = TypeVar("_R", KeysReply, DealReply, MaskReply, SignReply, OpenReply, ProofReply)
+
+
+class _Disputed(ProtocolError):
+    """A party says that the shares of `dealer` do not open, in place of its vector."""
+
+    def __init__(self, dealer: str) -> None:
+        super().__init__(f"it says that the shares of {dealer} do not open")
+        self.dealer = dealer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,11 +106,12 @@ def collect(job: Job, learned: Learned, state: State, previous: Conversation | N
     inputs = learning.inputs(job.plan, learned)
     digest = inputs_digest(inputs)
     ctx = job.plan.terms.context(turn_context(job, state.turn, digest))
-    state, talk = _collect_keys(job, state, ctx, digest, everybody=previous is None)
+    state, talk = _collect_keys(job, state, ctx, digest, previous)
     if _enough(state):
         state, talk = _collect_dealings(job, state, talk)
     if _enough(state):
-        state, talk = _collect_vectors(job, state, talk, inputs)
+        state, talk, disputes = _collect_vectors(job, state, talk, inputs)
+        state = _settle_disputes(job, state, talk, disputes)
     threshold = job.plan.threshold
     signers = 0 if talk.agreement is None else quorum(len(talk.agreement.bundles), job.plan.colluding)
     # Nobody holds a share of its own secret, so a party that answers needs as many others as the threshold says.
@@ -169,6 +184,9 @@ def open_sum(
             num_coordinates=steps(job.plan)[talk.turn.step].num_coordinates,
         )
     except ZhiyinError as error:
+        if isinstance(error, WrongShare) and error.owner:
+            # Its holders returned what it dealt, bound by its own signature: nobody's word is needed.
+            state = _note_exposed(job, state, error.owner, "")
         return advance(state, OpeningFailed(turn=talk.turn, reason=f"{type(error).__name__}: {error}")), ()
     for liar in found.liars:
         job.progress("false_shares", step=talk.turn.step, attempt=talk.turn.attempt, party=liar)
@@ -179,18 +197,24 @@ def _enough(state: State) -> bool:
     return len(state.cohort) >= state.rules.min_tenants and state.num_users >= state.rules.min_users
 
 
-def _collect_keys(job: Job, state: State, ctx: bytes, digest: bytes, *, everybody: bool) -> tuple[State, Conversation]:
+def _collect_keys(
+    job: Job, state: State, ctx: bytes, digest: bytes, previous: Conversation | None
+) -> tuple[State, Conversation]:
     plan, turn = job.plan, state.turn
     # Everybody is waited for once: a party that never came must not slow every later step.
     least = state.rules.min_tenants
     tenants = sum("tenant" in member.roles for member in job.roster.entries)
-    wanted = min(tenants, plan.num_parties) if everybody else least
+    wanted = min(tenants, plan.num_parties) if previous is None else least
+    known = {} if previous is None else previous.nodes
+    # Whoever speaks as one of them from another node is refused by its name.
+    left_out = {known[each.client] for each in state.excluded if each.client in known}
     nodes = job.exchange.nodes(wanted=wanted, least=least, timeout_seconds=job.settings.nodes_seconds)
     # On disk before anybody is asked, so that no attempt number is used twice; not before there is somebody to ask.
     job.ledger.append(
         "attempt", job_id=plan.job_id, plan_digest=plan.digest, time=job.now, step=turn.step, attempt=turn.attempt
     )
     kind = steps(plan)[turn.step].kind
+    nodes = tuple(node for node in nodes if node not in left_out)
     job.progress("step_asked", step=turn.step, attempt=turn.attempt, kind=kind, nodes=len(nodes))
     request = KeysRequest(
         plan_json=plan_to_json(plan),
@@ -251,7 +275,10 @@ def _collect_dealings(job: Job, state: State, talk: Conversation) -> tuple[State
     return state, replace(talk, agreement=agreement, dealings=tuple(dealings))
 
 
-def _collect_vectors(job: Job, state: State, talk: Conversation, inputs: learning.Inputs) -> tuple[State, Conversation]:
+def _collect_vectors(
+    job: Job, state: State, talk: Conversation, inputs: learning.Inputs
+) -> tuple[State, Conversation, dict[str, str]]:
+    """Also who says that whose shares do not open."""
     size = steps(job.plan)[talk.turn.step].num_coordinates
     requests = {
         party: encode(MaskRequest(ctx=talk.ctx, deliveries=deliveries_to(party, talk.dealings), inputs=inputs))
@@ -278,8 +305,31 @@ def _collect_vectors(job: Job, state: State, talk: Conversation, inputs: learnin
         )
         return found
 
-    state, vectors = _collect_replies(job, state, talk, requests, MaskReply, take, job.settings.collect_seconds)
-    return state, replace(talk, vectors=tuple(vectors))
+    disputes: dict[str, str] = {}
+    seconds = job.settings.collect_seconds
+    state, vectors = _collect_replies(job, state, talk, requests, MaskReply, take, seconds, disputes)
+    return state, replace(talk, vectors=tuple(vectors)), disputes
+
+
+def _settle_disputes(job: Job, state: State, talk: Conversation, disputes: Mapping[str, str]) -> State:
+    """Ask who could not open shares for the proof. Without one it is its own fault, and it has left already."""
+    dealings = {dealing.client: dealing for dealing in talk.dealings}
+    accused = {holder: dealings[dealer] for holder, dealer in disputes.items() if dealer in dealings}
+    requests = {holder: encode(ProofRequest(dealing=dealing)) for holder, dealing in accused.items()}
+    for holder, reply in _ask(job, talk, requests, job.settings.helpers_seconds).items():
+        dealing = accused[holder]
+        try:
+            complaint = _own(_reply(reply, ProofReply).complaint, holder)
+            verify_share_complaint(complaint, dealing, agreement=talk.agreed, roster=job.roster, now=job.now)
+        except ZhiyinError as error:
+            turn, reason = state.turn, f"{type(error).__name__}: {error}"
+            job.progress(
+                "dispute_unproven", step=turn.step, attempt=turn.attempt, party=holder, about=dealing.client,
+                reason=reason,
+            )  # fmt: skip
+        else:
+            state = _note_exposed(job, state, dealing.client, holder)
+    return state
 
 
 _T = TypeVar("_T")
@@ -293,13 +343,16 @@ def _collect_replies(
     kind: type[_R],
     take: Callable[[str, _R], _T],
     seconds: float,
+    disputes: dict[str, str] | None = None,
 ) -> tuple[State, list[_T]]:
-    """Ask, and let everybody leave whose reply `take` raises for."""
+    """Ask, and let everybody leave whose reply `take` raises for. disputes: is told who could not open whose shares."""
     found = []
     for party, reply in _ask(job, talk, requests, seconds).items():
         try:
             found.append(take(party, _reply(reply, kind)))
         except ZhiyinError as error:
+            if disputes is not None and isinstance(error, _Disputed):
+                disputes[party] = error.dealer
             state = _note_left(job, state, party, error)
     return state, found
 
@@ -314,12 +367,14 @@ def _reply(reply: bytes | Silence, kind: type[_R]) -> _R:
     message = read_reply(reply)
     if isinstance(message, Refusal):
         raise ProtocolError(f"refused: {message.error}: {message.message}")
+    if isinstance(message, SharesUnopened):
+        raise _Disputed(message.dealer)
     if not isinstance(message, kind):
         raise MalformedMessage(f"a {type(message).__name__} is no {kind.__name__}")
     return message
 
 
-_M = TypeVar("_M", Dealing, MaskedVector, ActiveSignature, Unmasking)
+_M = TypeVar("_M", Dealing, MaskedVector, ActiveSignature, Unmasking, ShareComplaint)
 
 
 def _own(message: _M, party: str) -> _M:
@@ -332,6 +387,12 @@ def _note_left(job: Job, state: State, party: str, error: ZhiyinError, *, stays:
     reason = f"{type(error).__name__}: {error}"
     job.progress("party_left", step=state.turn.step, attempt=state.turn.attempt, party=party, reason=reason)
     return state if stays else advance(state, PartyLeft(turn=state.turn, party=party, reason=reason))
+
+
+def _note_exposed(job: Job, state: State, dealer: str, holder: str) -> State:
+    turn = state.turn
+    job.progress("bad_shares", step=turn.step, attempt=turn.attempt, party=dealer, shown_by=holder)
+    return advance(state, DealerExposed(turn=turn, dealer=dealer, holder=holder))
 
 
 def _peer_failed(job: Job, state: State, peer: str, error: ZhiyinError) -> State:

@@ -26,6 +26,9 @@ Without helpers the parties are asked themselves ("peers"): all of the cohort to
 that signed to give their shares. Who falls silent then is missed only where too few are left. Before, while the masks
 are laid, a party that spoke can still leave (PartyLeft), and takes its offer with it.
 
+Without helpers a tenant that deals shares which do not open is shown to have done so (DealerExposed), by a proof that
+was verified or by the shares themselves. It stays out for the rest of this run; this attempt goes on if it can.
+
 A client whose seal a helper cannot open would spoil every attempt, and only the helper can see it. So where an attempt
 is given up, a helper that accused is believed, within bounds, for it may lie: one client an attempt, the one most often
 named; the client stays out for the rest of this run; and the job ends, naming both, where the others would be too few.
@@ -126,10 +129,14 @@ class CohortDropped:
 
 @dataclass(frozen=True, kw_only=True)
 class Exclusion:
-    """A client that is left out of the job from now on, and the helper whose word that rests on."""
+    """A client that is left out of the job from now on, and the helper whose word that rests on.
+
+    proven: it rests on nobody's word; helper is then the tenant whose shares showed it, empty where it was many.
+    """
 
     client: str
     helper: str
+    proven: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +283,15 @@ class PeerFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DealerExposed:
+    """It is proven that `dealer` dealt shares that do not open. holder: whose they are, empty for several."""
+
+    turn: Turn
+    dealer: str
+    holder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SumOpened:
     turn: Turn
 
@@ -319,6 +335,7 @@ Event = (
     | PeerSigned
     | PeerAnswered[A]
     | PeerFailed
+    | DealerExposed
     | SumOpened
     | OpeningFailed
     | CohortsJudged
@@ -417,10 +434,10 @@ Action = (
 )
 
 _LEGAL: dict[Phase, tuple[type, ...]] = {
-    "collecting": (ContributionArrived, PartyLeft, CollectionClosed),
+    "collecting": (ContributionArrived, PartyLeft, DealerExposed, CollectionClosed),
     "signing": (PeerSigned, PeerFailed),
     "asking": (HelperAnswered, HelperFailed, HelperAccused, PeerAnswered, PeerFailed),
-    "opening": (SumOpened, OpeningFailed),
+    "opening": (DealerExposed, SumOpened, OpeningFailed),
     "judging": (CohortsJudged,),
     "closed": (StepStored,),
     "abandoned": (AttemptStarted,),
@@ -478,6 +495,8 @@ def advance(state: JobState[C, A], event: Event[C, A]) -> JobState[C, A]:
             _require_asked(state, peer)
             departure = Departure(party=peer, reason=f"{peer}: {reason}")
             return _hear_peers(replace(_heard(state, peer), lost=(*state.lost, departure)))
+        case DealerExposed(dealer=dealer, holder=holder):
+            return _expose(state, Exclusion(client=dealer, helper=holder, proven=True))
         case SumOpened():
             return _next_cohort(replace(state, opened=(*state.opened, state.at)))
         case CohortsJudged(dropped=dropped):
@@ -662,6 +681,14 @@ def _lose(state: JobState[C, A], helper: str, reason: str) -> JobState[C, A]:
     return _ask_on(replace(_heard(state, helper), lost=(*state.lost, departure)))
 
 
+def _expose(state: JobState[C, A], exclusion: Exclusion) -> JobState[C, A]:
+    if state.rules.sharing is not None:
+        raise IllegalTransition("nobody deals shares in a round with helpers")
+    if exclusion.client in {each.client for each in state.excluded}:
+        return state
+    return replace(state, excluded=(*state.excluded, exclusion))
+
+
 def _heard(state: JobState[C, A], helper: str) -> JobState[C, A]:
     return replace(state, waiting=tuple(pair for pair in state.waiting if pair[0] != helper))
 
@@ -713,6 +740,9 @@ def _abandon(state: JobState[C, A], reason: str) -> JobState[C, A]:
 
 
 def _text_of(exclusion: Exclusion) -> str:
+    if exclusion.proven:
+        held = f" {exclusion.helper}" if exclusion.helper else ""
+        return f"it is proven that {exclusion.client} dealt{held} shares that do not open"
     return f"helper {exclusion.helper} says that the seal of {exclusion.client} does not open"
 
 

@@ -105,7 +105,12 @@ class OldRoster(ProtocolError): ...
 class ForkedRoster(ProtocolError): ...
 
 
-class WrongShare(ProtocolError): ...
+class WrongShare(ProtocolError):
+    """owner: the party whose secret the share is of, where the fault is shown to be its own; else empty."""
+
+    def __init__(self, message: str, *, owner: str = "") -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 class WrongContext(ProtocolError): ...

@@ -6,8 +6,10 @@
     MaskRequest       shares, inputs    MaskReply       MaskedVector
     SignRequest       the active set    SignReply       ActiveSignature
     OpenRequest       signatures        OpenReply       Unmasking
+    ProofRequest      one dealing       ProofReply      ShareComplaint
 
-Every reply can be a Refusal instead. Requests after the first name their round by its context alone: the tenant keeps
+In place of a MaskReply a SharesUnopened says whose shares do not open; the server can then ask for the proof. Every
+reply can be a Refusal instead. Requests after the first name their round by its context alone: the tenant keeps
 the rest, and believes no second version of it.
 """
 
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import BadSetting, MalformedMessage
+from shared.secagg.exchange_proof import POINT_BYTES, PROOF_BYTES
 from shared.secagg.graph import MAX_PARTIES
 from shared.secagg.pairwise_messages import (
     DIGEST_BYTES,
@@ -31,6 +34,7 @@ from shared.secagg.pairwise_messages import (
 )
 from shared.secagg.pairwise_terms import PairwiseTerms
 from shared.secagg.shamir import SHARE_BYTES
+from shared.secagg.share_complaint import ShareComplaint
 from shared.wire_fields import Fields, FromFields, Inputs, ToFrame, inputs_from, inputs_to
 
 _Frame = tuple[dict[str, Any], dict[str, bytes]]
@@ -107,9 +111,36 @@ class OpenReply:
     unmasking: Unmasking
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharesUnopened:
+    """In place of a masked vector: the shares that `dealer` sealed to `client` were delivered and do not open."""
+
+    client: str
+    ctx: bytes
+    dealer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofRequest:
+    """The whole dealing, with its signature, in which this tenant's shares are said not to open."""
+
+    dealing: Dealing
+
+    @property
+    def ctx(self) -> bytes:
+        """The round's."""
+        return self.dealing.ctx
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofReply:
+    complaint: ShareComplaint
+
+
 PairwiseMessage = (
     KeysRequest | KeysReply | DealRequest | DealReply | MaskRequest
     | MaskReply | SignRequest | SignReply | OpenRequest | OpenReply
+    | SharesUnopened | ProofRequest | ProofReply
 )  # fmt: skip
 
 
@@ -206,12 +237,12 @@ def _start(fields: Fields) -> dict[str, Any]:
     }
 
 
-def _deal_reply_to_frame(message: DealReply) -> _Frame:
-    return {**_start_to(message.dealing), "shares": [_shares_to(each) for each in message.dealing.shares]}, {}
+def _dealing_to(dealing: Dealing) -> dict[str, Any]:
+    return {**_start_to(dealing), "shares": [_shares_to(each) for each in dealing.shares]}
 
 
-def _deal_reply(fields: Fields) -> DealReply:
-    return DealReply(dealing=Dealing(**_start(fields), shares=tuple(_ended(_shares, fields, "shares"))))
+def _dealing(fields: Fields) -> Dealing:
+    return Dealing(**_start(fields), shares=tuple(_ended(_shares, fields, "shares")))
 
 
 def _mask_request_to_frame(message: MaskRequest) -> _Frame:
@@ -289,6 +320,26 @@ def _open_reply(fields: Fields) -> OpenReply:
     )
 
 
+def _unopened(fields: Fields) -> SharesUnopened:
+    return SharesUnopened(
+        client=fields.party("client"), ctx=fields.digits("ctx", DIGEST_BYTES), dealer=fields.party("dealer")
+    )
+
+
+def _complaint_to(complaint: ShareComplaint) -> dict[str, Any]:
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in vars(complaint).items()}
+
+
+def _complaint(fields: Fields) -> ShareComplaint:
+    return ShareComplaint(
+        **_start(fields),
+        dealer=fields.party("dealer"),
+        dealt=fields.digits("dealt", DIGEST_BYTES),
+        exchange=fields.digits("exchange", POINT_BYTES),
+        proof=fields.digits("proof", PROOF_BYTES),
+    )
+
+
 def _ended(read: FromFields, fields: Fields, name: str) -> list[Any]:
     # Each object of a list, read to its end.
     found = []
@@ -302,7 +353,8 @@ PAIRWISE_CODECS: dict[int, tuple[type[Any], ToFrame, FromFields]] = {
     16: (KeysRequest, _keys_request_to_frame, _keys_request),
     17: (KeysReply, lambda message: (_bundle_to(message.bundle), {}), lambda fields: KeysReply(bundle=_bundle(fields))),
     18: (DealRequest, _deal_request_to_frame, _deal_request),
-    19: (DealReply, _deal_reply_to_frame, _deal_reply),
+    19: (DealReply, lambda message: (_dealing_to(message.dealing), {}),
+         lambda fields: DealReply(dealing=_dealing(fields))),
     20: (MaskRequest, _mask_request_to_frame, _mask_request),
     21: (MaskReply, _mask_reply_to_frame, _mask_reply),
     22: (SignRequest, _sign_request_to_frame, _sign_request),
@@ -310,4 +362,9 @@ PAIRWISE_CODECS: dict[int, tuple[type[Any], ToFrame, FromFields]] = {
          lambda fields: SignReply(signature=_signature(fields))),
     24: (OpenRequest, _open_request_to_frame, _open_request),
     25: (OpenReply, _open_reply_to_frame, _open_reply),
+    26: (SharesUnopened, lambda message: ({**vars(message), "ctx": message.ctx.hex()}, {}), _unopened),
+    27: (ProofRequest, lambda message: (_dealing_to(message.dealing), {}),
+         lambda fields: ProofRequest(dealing=_dealing(fields))),
+    28: (ProofReply, lambda message: (_complaint_to(message.complaint), {}),
+         lambda fields: ProofReply(complaint=_complaint(fields))),
 }  # fmt: skip

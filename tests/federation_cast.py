@@ -154,7 +154,7 @@ def make_cast(
             issuer_public_key=issuer.public_key().public_bytes_raw().hex(),
             publisher_public_key=publisher.public_key().public_bytes_raw().hex(),
             helpers=pins,
-            **(policy_changes or {}),
+            **{"answer_seconds": 0.0, **(policy_changes or {})},
         )
         write_file(home.folder / POLICY_FILE, render_policy(policy).encode())
         fill(home, (histories or {}).get(name, history_of(name, declared[name])), user_names)

@@ -50,19 +50,23 @@ def seal_shares(
     plain: bytes, secret: Secret, public: bytes, *, ctx: bytes, root: bytes, sender: str, receiver: str
 ) -> bytes:
     """`plain` for the receiver alone, who then knows that this sender sealed it, here and to nobody else."""
-    cipher, associated = _channel(secret, public, ctx, root, sender, receiver, peer=receiver)
+    cipher, associated = _channel(exchange(secret, public, receiver), ctx, root, sender, receiver)
     return cipher.encrypt(_NONCE, plain, associated)
 
 
-def open_shares(
-    sealed: bytes, secret: Secret, public: bytes, *, ctx: bytes, root: bytes, sender: str, receiver: str
-) -> bytes:
-    """Inverse of `seal_shares`, with the receiver's secret and the sender's key. Raises BadSeal, UnknownKey."""
-    cipher, associated = _channel(secret, public, ctx, root, sender, receiver, peer=sender)
+def exchange(secret: Secret, public: bytes, owner: str) -> bytes:
+    """X25519 of a secret with the key of `owner`, 32 bytes. Raises UnknownKey for a key that is none."""
+    return _exchange(X25519PrivateKey.from_private_bytes(secret.reveal()), public, owner)
+
+
+def open_exchanged(sealed: bytes, exchanged: bytes, *, ctx: bytes, root: bytes, sender: str, receiver: str) -> bytes:
+    """Inverse of `seal_shares`, from the exchange of the two keys. Raises BadSeal naming the sender."""
+    cipher, associated = _channel(exchanged, ctx, root, sender, receiver)
     try:
         return cipher.decrypt(_NONCE, sealed, associated)
     except InvalidTag as error:
-        raise BadSeal(f"the shares that {sender} sealed to {receiver} do not open in this round") from error
+        message = f"the shares that {sender} sealed to {receiver} do not open in this round"
+        raise BadSeal(message, client=sender) from error
 
 
 def self_commitment(seed: bytes, *, ctx: bytes, client: str) -> bytes:
@@ -75,12 +79,9 @@ def share_digest(share: bytes, *, kind: str, ctx: bytes, root: bytes, owner: str
     return digest_fields(_SHARE, kind.encode(), ctx, root, owner.encode(), holder.encode(), share)
 
 
-def _channel(
-    secret: Secret, public: bytes, ctx: bytes, root: bytes, sender: str, receiver: str, *, peer: str
-) -> tuple[ChaCha20Poly1305, bytes]:
+def _channel(exchanged: bytes, ctx: bytes, root: bytes, sender: str, receiver: str) -> tuple[ChaCha20Poly1305, bytes]:
     direction = join_fields(_SEAL, ctx, root, sender.encode(), receiver.encode())
-    shared_secret = _exchange(X25519PrivateKey.from_private_bytes(secret.reveal()), public, peer)
-    return ChaCha20Poly1305(_derive(shared_secret, ctx, direction)), direction
+    return ChaCha20Poly1305(_derive(exchanged, ctx, direction)), direction
 
 
 def _exchange(private: X25519PrivateKey, public: bytes, owner: str) -> bytes:

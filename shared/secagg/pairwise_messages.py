@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shared.errors import MalformedMessage, TooFewClients, WrongContext
 from shared.roster import Roster
 from shared.secagg.context import digest_fields, join_fields
+from shared.secagg.exchange_proof import require_on_curve
 from shared.secagg.graph import Graph, build_graph
 from shared.secagg.pairwise_keys import check_point
 from shared.secagg.pairwise_terms import PairwiseTerms
@@ -173,6 +174,8 @@ def verify_bundle(bundle: Bundle, *, ctx: bytes, roster: Roster, now: int) -> No
     member.verify(bundle.signature, bundle_message(bundle))
     check_point(bundle.mask_key, bundle.client)
     check_point(bundle.seal_key, bundle.client)
+    # X25519 takes others too, but what is sealed with one could not be complained of with a proof.
+    require_on_curve(bundle.seal_key, bundle.client)
 
 
 def verify(message: Signed, *, agreement: Agreement, roster: Roster, now: int) -> None:

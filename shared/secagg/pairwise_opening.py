@@ -178,7 +178,7 @@ class _Shares:
             secret = b""
         # Its holders returned what it dealt, so the fault is its own.
         if not secret or not is_committed(secret):
-            raise WrongShare(f"the shares that {owner} dealt do not give the secret that it committed to")
+            raise WrongShare(f"the shares that {owner} dealt do not give the secret that it committed to", owner=owner)
         return secret
 
 

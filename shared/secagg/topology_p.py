@@ -13,6 +13,8 @@ Against a server that lies, with up to c tenants on its side: all that opens is 
 set A of at least min_active parties. Without the quorum it would be one sum for each set that some neighbourhood agrees
 on. The server can always prevent the round; a tenant's own vector is hidden, hence unchecked.
 
+In place of R2 a party whose neighbour dealt it shares that do not open can prove that (`prove_bad_shares`), to anybody.
+
 **Secrets between steps.** A client that stops between messages keeps its state with `shared.secagg.pairwise_state`:
 durably, encrypted, and *before* the message of the step leaves, or a restart could sign a second set. Steps after the
 first draw no randomness, so a step repeated from the same state and input says the same bytes. Each new state drops
@@ -26,13 +28,13 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from shared.errors import BadSetting, IllegalTransition, MalformedMessage, TooFewClients, WrongContext, WrongShare
+from shared.errors import BadSetting, IllegalTransition, MalformedMessage, TooFewClients, WrongContext
 from shared.roster import Roster
 from shared.secagg import ring
 from shared.secagg.graph import quorum
 from shared.secagg.pairwise_keys import (
     dealing_key,
-    open_shares,
+    exchange,
     pair_key,
     public_key,
     seal_shares,
@@ -58,6 +60,7 @@ from shared.secagg.pairwise_terms import PairwiseMinima, PairwiseTerms
 from shared.secagg.prg import Keystream, MaskSeed, add_keystreams, subtract_keystreams
 from shared.secagg.secret import Secret
 from shared.secagg.shamir import SHARE_BYTES, split
+from shared.secagg.share_complaint import ShareComplaint, complain_of_shares, open_dealt
 
 RandomBytes = Callable[[int], bytes]
 
@@ -142,6 +145,26 @@ def deal(
 def check_deliveries(state: ClientState, deliveries: Sequence[Delivery]) -> None:
     """Raise what `mask_vector` raises for these deliveries: for asking before the vector is computed and paid for."""
     _open_deliveries(_in_phase(state, Dealt), deliveries)
+
+
+def prove_bad_shares(
+    state: ClientState, dealing: Dealing, *, roster: Roster, now: int, signing_key: Ed25519PrivateKey
+) -> ShareComplaint:
+    """In place of R2: the proof that this party's shares in a signed dealing do not open. Changes no state.
+
+    Raises IllegalTransition, WrongContext (they do open, or are another party's), MalformedMessage, UnknownKey,
+    ExpiredKey, BadSignature.
+    """
+    before = _in_phase(state, Dealt)
+    return complain_of_shares(
+        dealing,
+        client=before.client,
+        seal_secret=before.seal_secret,
+        agreement=before.agreement,
+        roster=roster,
+        now=now,
+        signing_key=signing_key,
+    )
 
 
 def mask_vector(
@@ -311,16 +334,11 @@ def _open_deliveries(state: Dealt, deliveries: Sequence[Delivery]) -> tuple[tupl
 
 
 def _open_delivery(state: Dealt, delivery: Delivery) -> Secret:
-    sender, shares, place = delivery.sender, delivery.shares, {"ctx": state.ctx, "root": state.agreement.root}
+    sender, shares = delivery.sender, delivery.shares
     if shares.receiver != state.client:
         raise WrongContext(f"shares of {sender} for {shares.receiver} were delivered to {state.client}")
-    public = state.agreement.bundles[sender].seal_key
-    both = open_shares(shares.sealed, state.seal_secret, public, sender=sender, receiver=state.client, **place)
-    given = (("self", both[:SHARE_BYTES], shares.self_digest), ("key", both[SHARE_BYTES:], shares.key_digest))
-    for kind, share, digest in given:
-        if share_digest(share, kind=kind, owner=sender, holder=state.client, **place) != digest:
-            raise WrongShare(f"{sender} dealt {state.client} another share than it committed to")
-    return Secret(both)
+    exchanged = exchange(state.seal_secret, state.agreement.bundles[sender].seal_key, sender)
+    return Secret(open_dealt(shares, exchanged, dealer=sender, agreement=state.agreement))
 
 
 def _check_enough(what: str, count: int, least: int) -> None:

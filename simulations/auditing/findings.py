@@ -7,7 +7,7 @@ from typing import Literal
 from shared.errors import BadSetting
 from simulations.auditing.statistics import Interval
 
-# Of every interval. A run judges about forty attacks by their lower bounds, so a sound system fails one run in fifty.
+# Of every interval. A run judges some fifty attacks by their lower bounds, so a sound system fails one run in twenty.
 CONFIDENCE = 0.999
 Attack = Literal["masks", "transcript", "membership", "canary"]
 Kind = Literal["attack", "control", "residual"]

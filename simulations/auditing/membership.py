@@ -5,6 +5,9 @@ the model fits a history. The strong one is LiRA (Carlini et al. 2022, "Membersh
 Principles", sec. V): it trains reference models on random halves of a population that holds the candidates, learns how
 the statistics of each candidate move when they are in, and scores by the likelihood ratio. Targets are fresh models,
 each on a random half; every one of them is one independent trial.
+
+All three kinds of model are attacked: `cooccurrence` read out as item weights and as factors, and `recon`. The plain
+attacks are shown for item weights, where they are strongest.
 """
 
 from collections.abc import Callable
@@ -16,9 +19,9 @@ from numpy.typing import NDArray
 
 from shared.accounting import mu_for
 from shared.interactions import Interactions
-from shared.plan import CooccurrencePlan
+from shared.plan import CooccurrencePlan, ReconPlan
 from shared.ranking import FoldIn, RankingModel, score_many
-from shared.recipes.readouts import WeightsSettings
+from shared.recipes.readouts import FactorsSettings, WeightsSettings
 from simulations.auditing.findings import CONFIDENCE, Finding, Kind, found
 from simulations.auditing.statistics import (
     Interval,
@@ -29,17 +32,20 @@ from simulations.auditing.statistics import (
     unit_mean_interval,
 )
 from simulations.evaluate import select_users
-from simulations.private import Noise, cooccurrence_model, train_cooccurrence
+from simulations.private import Noise, cooccurrence_model, recon_model, train_cooccurrence, train_recon
 
 EPSILONS = (1.0, 2.0, 8.0, inf)
 DELTA = 1e-5
 FALSE_ALARMS = 0.01
 MAX_ITEMS = 120
 _READOUT = WeightsSettings(threshold=0.0, ridge=0.002, diagonal=1.0)
+_FACTORS = FactorsSettings(ridge=0.002, diagonal=1.0)
 _FOLD_IN = FoldIn(recency=0.0)
 # Shrinks the shared covariance of the statistics towards its diagonal: they can be nearly collinear.
 _SHRINKAGE = 0.05
 Statistics = NDArray[np.float64]
+Publish = Callable[[Interactions, float, np.random.Generator], RankingModel]
+"""(members, epsilon, rng) -> what is published of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +68,7 @@ class Trained:
 def membership_findings(
     population: Interactions, *, size: Size, seed: int, progress: Callable[[str], None] = lambda _: None
 ) -> list[Finding]:
-    """Three attacks at every epsilon; without noise they are the controls."""
+    """Three attacks on item weights at every epsilon, the strong one on the others; without noise the controls."""
     rng = np.random.default_rng([seed, 5])
     population = most_popular(population, MAX_ITEMS)
     count = min(size.num_users, population.num_users)
@@ -70,9 +76,15 @@ def membership_findings(
     rows = []
     for epsilon in EPSILONS:
         progress(f"membership: epsilon {epsilon:g}")
-        references = trained(users, epsilon, size.references, np.random.default_rng([seed, 6]))
-        targets = trained(users, epsilon, size.targets, np.random.default_rng([seed, 7]))
+        references = trained(users, epsilon, size.references, np.random.default_rng([seed, 6]), published)
+        targets = trained(users, epsilon, size.targets, np.random.default_rng([seed, 7]), published)
         rows += _findings(references, targets, epsilon, users, seed)
+    for name, publish in (("factors", published_factors), ("recon", published_recon)):
+        for epsilon in EPSILONS:
+            progress(f"membership: {name}, epsilon {epsilon:g}")
+            references = trained(users, epsilon, size.references, np.random.default_rng([seed, 8]), publish)
+            targets = trained(users, epsilon, size.targets, np.random.default_rng([seed, 9]), publish)
+            rows += _strong(f"reference models, {name}", references, targets, epsilon, users, seed)
     return rows
 
 
@@ -96,11 +108,17 @@ def most_popular(history: Interactions, num_items: int) -> Interactions:
     return select_users(small, np.flatnonzero(lengths >= 2))
 
 
-def trained(users: Interactions, epsilon: float, models: int, rng: np.random.Generator) -> Trained:
+def trained(
+    users: Interactions,
+    epsilon: float,
+    models: int,
+    rng: np.random.Generator,
+    publish: Publish,
+) -> Trained:
     """Models on random halves of `users`, each with noise of its own, and what they say of every user."""
     members = np.array([rng.permutation(users.num_users) < users.num_users // 2 for _ in range(models)])
     statistics = [
-        model_statistics(published(select_users(users, np.flatnonzero(row)), epsilon, rng), users) for row in members
+        model_statistics(publish(select_users(users, np.flatnonzero(row)), epsilon, rng), users) for row in members
     ]
     return Trained(statistics=np.array(statistics), members=members)
 
@@ -110,9 +128,32 @@ def published(members: Interactions, epsilon: float, rng: np.random.Generator) -
 
     The product would publish popularity alone where they do not; what it would hide is shown to the adversary here.
     """
+    return _cooccurrence(members, epsilon, rng, _READOUT)
+
+
+def published_factors(members: Interactions, epsilon: float, rng: np.random.Generator) -> RankingModel:
+    """As `published`, read out as item factors, all of them that stand above the noise."""
+    return _cooccurrence(members, epsilon, rng, _FACTORS)
+
+
+def published_recon(members: Interactions, epsilon: float, rng: np.random.Generator) -> RankingModel:
+    """The item factors of `recon` after a few rounds in which everybody takes part, every item a head item."""
+    plan = ReconPlan(
+        num_factors=16, num_rounds=6, num_head_items=members.num_items, max_items_per_user=members.num_items,
+        ridge=1.0, negative_weight=0.1, learning_rate=0.5, momentum=0.9, init_seed=1, init_std=0.1, max_grad_norm=1.0,
+    )  # fmt: skip
+    return recon_model(train_recon([members], plan, _noise(epsilon), rng), _FOLD_IN)
+
+
+def _cooccurrence(
+    members: Interactions, epsilon: float, rng: np.random.Generator, readout: WeightsSettings | FactorsSettings
+) -> RankingModel:
     plan = CooccurrencePlan(num_head_items=members.num_items, gamma=0.5, max_head_items_per_user=members.num_items)
-    release = train_cooccurrence([members], plan, Noise(epsilon=epsilon, delta=DELTA, popularity_share=0.1), rng)
-    return cooccurrence_model(release, _READOUT, _FOLD_IN, mu=inf)
+    return cooccurrence_model(train_cooccurrence([members], plan, _noise(epsilon), rng), readout, _FOLD_IN, mu=inf)
+
+
+def _noise(epsilon: float) -> Noise:
+    return Noise(epsilon=epsilon, delta=DELTA, popularity_share=0.1)
 
 
 def model_statistics(model: RankingModel, users: Interactions) -> Statistics:
@@ -173,15 +214,20 @@ def hits_at(
 def _findings(
     references: Trained, targets: Trained, epsilon: float, users: Interactions, seed: int
 ) -> list[Finding]:  # fmt: skip
-    ratios = likelihood_ratios(references, targets)
-    rows = []
     plain = (("score of the last item", targets.statistics[..., 0]), ("log-likelihood", targets.statistics[..., 2]))
-    for name, scores in (*plain, ("reference models", ratios)):
-        values = areas(scores, targets.members)
-        rows.append(_area(name, values, epsilon, users, seed))
+    rows = [_area(name, areas(scores, targets.members), epsilon, users, seed) for name, scores in plain]
+    return rows + _strong("reference models", references, targets, epsilon, users, seed)
+
+
+def _strong(
+    name: str, references: Trained, targets: Trained, epsilon: float, users: Interactions, seed: int
+) -> list[Finding]:
+    ratios = likelihood_ratios(references, targets)
     hits, alarms = hits_at(ratios, targets.members, FALSE_ALARMS)
-    rows.append(_hits(hits, alarms, epsilon, users, seed))
-    return rows
+    return [
+        _area(name, areas(ratios, targets.members), epsilon, users, seed),
+        _hits(name, hits, alarms, epsilon, users, seed),
+    ]
 
 
 def _area(name: str, values: NDArray[np.float64], epsilon: float, users: Interactions, seed: int) -> Finding:
@@ -191,14 +237,14 @@ def _area(name: str, values: NDArray[np.float64], epsilon: float, users: Interac
 
 
 def _hits(
-    hits: NDArray[np.float64], alarms: NDArray[np.float64], epsilon: float, users: Interactions, seed: int
+    name: str, hits: NDArray[np.float64], alarms: NDArray[np.float64], epsilon: float, users: Interactions, seed: int
 ) -> Finding:
     # What is allowed depends on the false positive rate, which is itself measured: its upper bound counts.
     most = min(unit_mean_interval(alarms, CONFIDENCE).high, 1 - 1e-12)
     allowed = allowed_hits(_mu(epsilon), max(most, 1e-12))
     note = f"measured false positive rate {alarms.mean():.4f}, at most {most:.4f}"
     interval = unit_mean_interval(hits, CONFIDENCE)
-    return _row("reference models", "TPR at 1 % FPR", hits, interval, allowed, epsilon, users, seed, note)
+    return _row(name, "TPR at 1 % FPR", hits, interval, allowed, epsilon, users, seed, note)
 
 
 def _row(

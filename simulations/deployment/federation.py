@@ -203,9 +203,14 @@ class Federation:
         """Return the environment for one of Flower's commands with its own folder."""
         return flower_environment(flower_home, start_poll_seconds=self.settings.poll_seconds, inherited=_environment())
 
-    def register(self, public_key: Path, *, name: str) -> None:
-        """Let the SuperLink accept the node with this key."""
-        self._flwr("supernode", "register", str(public_key), CONNECTION, "--name", name)
+    def register(self, public_key: Path, *, name: str) -> int:
+        """Let the SuperLink accept the node with this key; returns the number that it goes by from then on."""
+        said = self._flwr("supernode", "register", str(public_key), CONNECTION, "--name", name, "--format", "json")
+        return int(json.loads(said)["node-id"])
+
+    def unregister(self, node_id: int) -> None:
+        """Let the SuperLink turn the node with this number away."""
+        self._flwr("supernode", "unregister", str(node_id), CONNECTION)
 
     def _prepare(self) -> SuperLinkSettings:
         for name in ("link/flower", "operator"):

@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.golden.exchange_reference import prove
 from tests.golden.protocol_client import (
+    SEALED_FIELDS,
     HelpedTenant,
     PairwiseTenant,
     canonical,
@@ -236,13 +238,41 @@ def pairwise_messages() -> dict[int, bytes]:
     found[24] = pack(24, {"ctx": ctx, "signatures": [unpack(signatures["birch"])[1]]}, {})
     opening = parties["amber"].opening(found[24], colluding=0)
     replies = (keys["amber"], dealt["amber"], vectors["amber"], signatures["amber"], opening)
+    found |= complaint(parties["amber"], unpack(dealt["birch"])[1])
     return {**found, 20: asks["amber"], **dict(zip(range(17, 26, 2), replies, strict=True))}
+
+
+def complaint(amber: PairwiseTenant, dealing: dict[str, Any]) -> dict[int, bytes]:
+    """Had birch dealt amber shares that do not open: what amber says, is asked and proves."""
+    ctx, root = (bytes.fromhex(dealing[name]) for name in ("ctx", "root"))
+    spoilt = [{**share, "sealed": flip(share["sealed"])} if share["receiver"] == "amber" else share
+              for share in dealing["shares"]]  # fmt: skip
+    parts = [
+        part
+        for share in spoilt
+        for part in (share["receiver"].encode(), *(bytes.fromhex(share[name]) for name in SEALED_FIELDS))
+    ]
+    message = joined(b"zhiyin/pairwise-dealing/1", ctx, root, b"birch", *parts)
+    spoilt_dealing = {**dealing, "shares": spoilt, "signature": signed("birch", message)}
+    signature = bytes.fromhex(spoilt_dealing["signature"])
+    dealt = sha256(joined(b"zhiyin/share-complaint/1", message, signature))
+    statement = joined(b"zhiyin/share-complaint-statement/1", ctx, root, b"amber", b"birch", dealt)
+    point, proof = prove(*amber.seal_keys("birch"), statement)
+    told = joined(b"zhiyin/share-complaint/1", ctx, root, b"amber", b"birch", dealt, point, proof)
+    said = {"client": "amber", "ctx": ctx.hex(), "dealer": "birch"}
+    proved = {"root": root.hex(), "dealt": dealt.hex(), "exchange": point.hex(), "proof": proof.hex()}
+    return {
+        26: pack(26, said, {}),
+        27: pack(27, spoilt_dealing, {}),
+        28: pack(28, {**said, **proved, "signature": signed("amber", told)}, {}),
+    }
 
 
 NAMES = {
     1: "ContributionRequest", 2: "ContributionReply", 3: "UnmaskRequest", 4: "UnmaskReply", 5: "Refusal",
     6: "SealComplaint", 16: "KeysRequest", 17: "KeysReply", 18: "DealRequest", 19: "DealReply", 20: "MaskRequest",
     21: "MaskReply", 22: "SignRequest", 23: "SignReply", 24: "OpenRequest", 25: "OpenReply",
+    26: "SharesUnopened", 27: "ProofRequest", 28: "ProofReply",
 }  # fmt: skip
 
 

@@ -434,6 +434,10 @@ class PairwiseTenant:
             25, b"zhiyin/pairwise-unmasking/1", [self._digest, *lists], {"active": self._digest.hex(), **told}
         )
 
+    def seal_keys(self, peer: str) -> tuple[bytes, bytes, bytes]:
+        """The secret of the seal key, its public key and that of a peer."""
+        return self._seal, public_of(self._seal), bytes.fromhex(self._bundles[peer]["seal_key"])
+
     def _asked(self, kind: int, frame: bytes) -> dict[str, Any]:
         found, header, _ = unpack(frame)
         if found != kind or header["ctx"] != self._ctx.hex():

@@ -19,7 +19,9 @@ from shared.roster import Roster, open_roster
 from shared.sealing_certificate import SealingCertificate
 from shared.secagg.complaint import verify_complaint
 from shared.secagg.context import context
-from shared.secagg.pairwise_messages import agree, verify, verify_bundle
+from shared.secagg.pairwise_messages import Agreement, agree, verify, verify_bundle
+from shared.secagg.pairwise_opening import check_dealing
+from shared.secagg.share_complaint import verify_share_complaint
 from shared.secagg.topology_h import cohort_digest, verify_answer, verify_contribution
 from shared.wire import decode, encode, inputs_digest
 from tests.golden import formats_reference
@@ -105,10 +107,17 @@ def verified(message: Any) -> None:
         case "KeysReply":
             verify_bundle(message.bundle, ctx=pairwise_context(), **where)
         case "DealReply" | "MaskReply" | "SignReply" | "OpenReply":
-            terms = plan(decoded(16)).terms
-            agreement = agree(decoded(18).bundles, ctx=pairwise_context(), terms=terms, **where)
             (said,) = vars(message).values()
-            verify(said, agreement=agreement, **where)
+            verify(said, agreement=agreement(), **where)
+        case "ProofRequest":
+            check_dealing(message.dealing, agreement=agreement(), **where)
+        case "ProofReply":
+            verify_share_complaint(message.complaint, decoded(27).dealing, agreement=agreement(), **where)
+
+
+def agreement() -> Agreement:
+    terms = plan(decoded(16)).terms
+    return agree(decoded(18).bundles, ctx=pairwise_context(), terms=terms, roster=roster(), now=NOW)
 
 
 def decoded(kind: int) -> Any:

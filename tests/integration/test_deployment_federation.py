@@ -1,6 +1,7 @@
 """A federation of real processes: TLS, registered nodes, pinned bundles, and what a hostile server can do to it."""
 
 import json
+import shutil
 import socket
 import ssl
 import urllib.error
@@ -124,6 +125,38 @@ def test_a_node_whose_key_is_not_registered_is_turned_away(federation: Federatio
 
     with pytest.raises(ProcessFailed, match="node-stranger ended with code"):
         federation.start_node(stranger)
+
+
+def test_a_stolen_node_key_is_turned_away_once_it_is_unregistered_and_the_new_one_serves(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """Procedure (f) of docs/operating.md."""
+    west = make_tenant(tmp_path / "west")
+    thief = Tenant(name="west-thief", home=tmp_path / "west-thief")
+    old = federation.register(west.home / "keys" / "node.pub", name="west")
+    shutil.copytree(west.home, thief.home)
+    # Until the operator acts, nobody can tell the thief from the partner.
+    federation.supervisor.stop(federation.start_node(thief))
+
+    federation.unregister(old)
+    with pytest.raises(ProcessFailed, match="node-west-thief ended with code"):
+        federation.start_node(thief)
+    stolen = Vault.open(west.home / "keys").node_public
+    renewed = Vault.open(west.home / "keys").replace_node_key()
+    assert renewed.node_public != stolen
+    with pytest.raises(ProcessFailed, match="node-west ended with code"):
+        federation.start_node(west)
+
+    assert federation.register(west.home / "keys" / "node.pub", name="west") != old
+    child = federation.start_node(west)
+    try:
+        report = tmp_path / "report"
+        federation.run_job({"report": str(report), "rounds": 1, "nodes": 3}, timeout_seconds=JOB_SECONDS)
+        homes = [answer["home"] for answer in rounds(report)[0]["answers"]]
+        assert str(west.home) in homes
+        assert len(homes) == 3
+    finally:
+        federation.supervisor.stop(child)
 
 
 def test_a_home_is_served_by_one_process_at_a_time(federation: Federation) -> None:

@@ -33,6 +33,8 @@ from shared.wire_pairwise import (
     MaskRequest,
     OpenReply,
     OpenRequest,
+    ProofRequest,
+    SharesUnopened,
     SignReply,
     SignRequest,
 )
@@ -255,7 +257,9 @@ def test_different_lists_of_keys_make_nothing_of_each_other_open(server: Server)
         dealings[name] = reply.dealing
     request = MaskRequest(ctx=server.ctx, deliveries=deliveries_to("anna", list(dealings.values())), inputs={})
     reply = server.ask("anna", request)
-    refused(reply, "BadSeal")
+    assert reply == SharesUnopened(client="anna", ctx=server.ctx, dealer="bert")
+    # Nor does it prove anything against whoever was shown another list.
+    refused(server.ask("anna", ProofRequest(dealing=dealings["bert"])), "WrongContext")
     # It was found out before anything was paid for.
     assert server.charged() == 0
 

@@ -9,9 +9,11 @@ from server.pace import bound_object_waits
 from server.rounds import (
     AskPeers,
     AskSignatures,
+    AttemptStarted,
     Collect,
     CollectionClosed,
     ContributionArrived,
+    DealerExposed,
     HelperAnswered,
     JobState,
     Needed,
@@ -133,3 +135,35 @@ def test_an_announced_reply_whose_parts_never_come_is_given_up_in_time() -> None
         assert pull_objects.__kwdefaults__["max_tries_per_object"] is None
     finally:
         pull_objects.__kwdefaults__.update(before)
+
+
+def test_an_exposed_dealer_stays_out_of_every_later_attempt_and_step() -> None:
+    state = advance(collected(), DealerExposed(turn=TURN, dealer="carl", holder="anna"))
+    # The attempt goes on as it is: who dealt is in everybody's masks already.
+    assert state.cohort == NAMES
+    state = advance(state, DealerExposed(turn=TURN, dealer="carl", holder="dora"))
+    assert [(each.client, each.helper, each.proven) for each in state.excluded] == [("carl", "anna", True)]
+    for name in NAMES[:2]:
+        state = advance(state, PartyLeft(turn=TURN, party=name, reason="shares do not open"))
+    state = advance(state, CollectionClosed(turn=TURN, needed=NEEDED))
+    assert (state.phase, "carl dealt anna shares" in state.reason) == ("abandoned", True)
+    state = advance(state, AttemptStarted(turn=TURN))
+    again = Offer(client="carl", declared_users=10, contribution="carl")
+    with pytest.raises(IllegalTransition, match="left out of this job: it is proven that carl dealt anna shares"):
+        advance(state, ContributionArrived(turn=state.turn, offer=again))
+    honest = Offer(client="anna", declared_users=10, contribution="anna")
+    assert advance(state, ContributionArrived(turn=state.turn, offer=honest)).cohort == ("anna",)
+
+
+def test_a_dealer_can_be_exposed_when_the_sum_opens_and_never_in_a_round_with_helpers() -> None:
+    state = asking()
+    for name in NAMES:
+        state = advance(state, PeerAnswered(turn=TURN, peer=name, answer=name))
+    state = advance(state, DealerExposed(turn=TURN, dealer="carl"))
+    assert [each.client for each in state.excluded] == ["carl"]
+    for phase in (signing(), asking()):
+        with pytest.raises(IllegalTransition, match="cannot happen"):
+            advance(phase, DealerExposed(turn=TURN, dealer="carl"))
+    helped: State = begin(replace(RULES, sharing=MaskSharing(helpers=("x", "y"), spare=0)))
+    with pytest.raises(IllegalTransition, match="nobody deals"):
+        advance(helped, DealerExposed(turn=TURN, dealer="carl"))
