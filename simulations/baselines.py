@@ -53,7 +53,8 @@ def ease_weights(train: Interactions, *, ridge: float) -> NDArray[np.float32]:
     inverse += np.tril(inverse, -1).T
     weights = inverse / -inverse.diagonal()[None, :]
     np.fill_diagonal(weights, 0.0)
-    return np.asarray(weights, dtype=np.float32)
+    # In rows, as they are read: the inverse lies in columns, and every product would copy it.
+    return np.ascontiguousarray(weights, dtype=np.float32)
 
 
 def weights_scorer(weights: NDArray[np.float32], *, recency: float) -> Scorer:
