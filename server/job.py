@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from server.exchange import Exchange, Silence
+from server.job_state import Turn
 from server.progress import Progress
 from server.releases import ReleaseLedger
-from server.rounds import Turn
 from server.settings import JobSettings
 from shared.errors import ProtocolError
 from shared.plan import TrainingPlan, steps

@@ -11,17 +11,9 @@ from numpy import int64
 from numpy.typing import NDArray
 
 from server.job import Job
-from server.rounds import (
-    Answered,
-    CohortDropped,
-    CohortsJudged,
-    JobState,
-    Offer,
-    OpeningFailed,
-    OpenSum,
-    SumOpened,
-    advance,
-)
+from server.job_events import CohortsJudged, OpeningFailed, OpenSum, SumOpened
+from server.job_state import Answered, CohortDropped, JobState, Offer
+from server.rounds import advance
 from shared.errors import ZhiyinError
 from shared.plan import TrainingPlan, steps
 from shared.robust_sum import CohortSum, Combined, Drop, combine, judge

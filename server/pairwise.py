@@ -16,26 +16,23 @@ from typing import Any, TypeVar
 from server import learning
 from server.exchange import Silence
 from server.job import Job, group_of, read_reply, turn_context
-from server.learning import Learned
-from server.opened import Opened, accepted, opened
-from server.rounds import (
+from server.job_events import (
     AskPeers,
     AskSignatures,
     CollectionClosed,
     ContributionArrived,
     DealerExposed,
-    JobState,
-    Needed,
-    Offer,
     OpeningFailed,
     OpenSum,
     PartyLeft,
     PeerAnswered,
     PeerFailed,
     PeerSigned,
-    Turn,
-    advance,
 )
+from server.job_state import JobState, Needed, Offer, Turn
+from server.learning import Learned
+from server.opened import Opened, accepted, opened
+from server.rounds import advance
 from shared.errors import MalformedMessage, ProtocolError, WrongContext, WrongShare, ZhiyinError
 from shared.plan import plan_to_json, steps
 from shared.secagg.graph import quorum

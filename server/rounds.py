@@ -35,403 +35,54 @@ named; the client stays out for the rest of this run; and the job ends, naming b
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Generic, Literal, TypeVar, assert_never
+from dataclasses import replace
+from typing import assert_never
 
+from server.job_events import (
+    Action,
+    AskHelpers,
+    AskPeers,
+    AskSignatures,
+    AttemptStarted,
+    CohortsJudged,
+    Collect,
+    CollectionClosed,
+    ContributionArrived,
+    DealerExposed,
+    Event,
+    GiveUp,
+    HelperAccused,
+    HelperAnswered,
+    HelperFailed,
+    JudgeCohorts,
+    OpeningFailed,
+    OpenSum,
+    PartyLeft,
+    PeerAnswered,
+    PeerFailed,
+    PeerSigned,
+    Publish,
+    StartAttempt,
+    StepStored,
+    StoreStep,
+    SumOpened,
+)
+from server.job_state import (
+    A,
+    Answered,
+    Asked,
+    C,
+    CohortDropped,
+    Departure,
+    Exclusion,
+    JobState,
+    Needed,
+    Offer,
+    Phase,
+    Rules,
+    Turn,
+)
 from shared.errors import BadSetting, CapacityExceeded, IllegalTransition
-from shared.secagg.mask_sharing import MaskSharing
-
-Phase = Literal["collecting", "signing", "asking", "opening", "judging", "closed", "abandoned", "finished", "failed"]
-# In the limits on declared users: whoever is not named.
-EVERYBODY_ELSE = "*"
-C = TypeVar("C")
-A = TypeVar("A")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What does not change during a job.
-
-    num_steps: releases that the plan asks for. min_tenants, min_users: least cohort of a release, in declared users.
-    cohorts: how many an attempt has, and least_cohorts, how many of them must stand in the end.
-    max_users: capacity of the sum. sharing: which helper can answer for which masks, None where peers answer
-    themselves. max_attempts: at one step, by this run.
-    max_declared_users: most users that a client may declare, by its name or for EVERYBODY_ELSE; without an entry the
-    capacity alone bounds it.
-    """
-
-    num_steps: int
-    min_tenants: int
-    min_users: int
-    max_users: int
-    sharing: MaskSharing | None
-    max_attempts: int
-    max_declared_users: Mapping[str, int] = field(default_factory=dict)
-    cohorts: int = 1
-    least_cohorts: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("num_steps", "min_tenants", "min_users", "max_attempts", "cohorts", "least_cohorts"):
-            if getattr(self, name) < 1:
-                raise BadSetting(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.sharing is None and self.cohorts > 1:
-            raise BadSetting("peers are summed in one cohort")
-        for client, most in self.max_declared_users.items():
-            if most < 1:
-                raise BadSetting(f"max_declared_users of {client} must be at least 1, got {most}")
-
-    def most_users(self, client: str) -> int:
-        """How many users `client` may declare."""
-        limits = self.max_declared_users
-        return min(self.max_users, limits.get(client, limits.get(EVERYBODY_ELSE, self.max_users)))
-
-
-@dataclass(frozen=True, kw_only=True, order=True)
-class Turn:
-    """One attempt at one step; attempts count from 0 over the whole life of the job, restarts included."""
-
-    step: int
-    attempt: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offer(Generic[C]):
-    """A contribution whose signature was verified, with the number of users that its client's policy declares.
-
-    cohort: which one its client was dealt into.
-    """
-
-    client: str
-    declared_users: int
-    contribution: C
-    cohort: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Departure:
-    """Who left this attempt and why: a party, a node that never named itself, or a helper that is asked no more.
-
-    No personal data.
-    """
-
-    party: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CohortDropped:
-    """A cohort of this attempt that the total will not hold, and why. No personal data."""
-
-    cohort: int
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exclusion:
-    """A client that is left out of the job from now on, and the helper whose word that rests on.
-
-    proven: it rests on nobody's word; helper is then the tenant whose shares showed it, empty where it was many.
-    """
-
-    client: str
-    helper: str
-    proven: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Needed:
-    """How many peers have to sign the cohort, and to give their shares, for a sum that may open."""
-
-    signers: int
-    answers: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answered(Generic[A]):
-    """A helper's verified answer for the slots that it was asked for; a peer's has none."""
-
-    helper: str
-    slots: tuple[str, ...]
-    answer: A
-
-
-Asked = tuple[tuple[str, tuple[str, ...]], ...]
-"""(helper, slots) pairs, sorted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobState(Generic[C, A]):
-    """Where a job stands.
-
-    waiting: which helpers are asked for which slots and have not spoken. lost: helpers that are asked for nothing more
-    in this attempt. accusations: what they said of clients. reason: why an attempt was given up.
-    needed, signers: of peers, the latter having signed the cohort.
-    at: the cohort that is asked about. opened: cohorts whose sums are open. dropped: those that were not asked about,
-    being too small, and those that were judged to be poisoned.
-    `excluded` is what this run of the server goes by, at this step and the later ones; another run starts without it.
-    """
-
-    rules: Rules
-    turn: Turn
-    last_attempt: int
-    phase: Phase = "collecting"
-    offers: tuple[Offer[C], ...] = ()
-    departures: tuple[Departure, ...] = ()
-    waiting: Asked = ()
-    answers: tuple[Answered[A], ...] = ()
-    lost: tuple[Departure, ...] = ()
-    accusations: tuple[Exclusion, ...] = ()
-    reason: str = ""
-    excluded: tuple[Exclusion, ...] = ()
-    needed: Needed | None = None
-    signers: tuple[str, ...] = ()
-    at: int = 0
-    opened: tuple[int, ...] = ()
-    dropped: tuple[CohortDropped, ...] = ()
-
-    @property
-    def num_users(self) -> int:
-        """Declared users of the contributions accepted so far."""
-        return sum(offer.declared_users for offer in self.offers)
-
-    @property
-    def asked_about(self) -> tuple[Offer[C], ...]:
-        """The contributions of the cohort at hand."""
-        return tuple(offer for offer in self.offers if offer.cohort == self.at)
-
-    @property
-    def cohort(self) -> tuple[str, ...]:
-        return tuple(offer.client for offer in self.offers)
-
-
-# --- events: what happened ---
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContributionArrived(Generic[C]):
-    turn: Turn
-    offer: Offer[C]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartyLeft:
-    """It failed, refused, or sent what no honest party sends. The attempt goes on without it."""
-
-    turn: Turn
-    party: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollectionClosed:
-    """Everybody spoke or the time is over. absent: helpers that did not speak, so cannot be asked.
-
-    needed: of peers, where there are no helpers.
-    """
-
-    turn: Turn
-    absent: tuple[str, ...] = ()
-    needed: Needed | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class HelperAnswered(Generic[A]):
-    """It answered, for exactly the slots that it was asked for."""
-
-    turn: Turn
-    helper: str
-    answer: A
-
-
-@dataclass(frozen=True, kw_only=True)
-class HelperFailed:
-    turn: Turn
-    helper: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class HelperAccused:
-    """In place of an answer: the helper signed that the seal of this client of the cohort does not open."""
-
-    turn: Turn
-    helper: str
-    client: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PeerSigned:
-    turn: Turn
-    peer: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PeerAnswered(Generic[A]):
-    turn: Turn
-    peer: str
-    answer: A
-
-
-@dataclass(frozen=True, kw_only=True)
-class PeerFailed:
-    """It did not sign, or signed and gave no shares."""
-
-    turn: Turn
-    peer: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class DealerExposed:
-    """It is proven that `dealer` dealt shares that do not open. holder: whose they are, empty for several."""
-
-    turn: Turn
-    dealer: str
-    holder: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SumOpened:
-    turn: Turn
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpeningFailed:
-    turn: Turn
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CohortsJudged:
-    """dropped: cohorts whose open sums no honest tenants would give."""
-
-    turn: Turn
-    dropped: tuple[CohortDropped, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepStored:
-    """The released sum is in a durable checkpoint. `next_attempt` is the first number unused at the next step."""
-
-    turn: Turn
-    next_attempt: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttemptStarted:
-    """Time to try again. `turn` is the abandoned one."""
-
-    turn: Turn
-
-
-Event = (
-    ContributionArrived[C]
-    | PartyLeft
-    | CollectionClosed
-    | HelperAnswered[A]
-    | HelperFailed
-    | HelperAccused
-    | PeerSigned
-    | PeerAnswered[A]
-    | PeerFailed
-    | DealerExposed
-    | SumOpened
-    | OpeningFailed
-    | CohortsJudged
-    | StepStored
-    | AttemptStarted
-)
-
-# --- actions: what to do now ---
-
-
-@dataclass(frozen=True, kw_only=True)
-class Collect:
-    """Record the turn as started, durably, so that no later run uses it again; then send the request to every node."""
-
-    turn: Turn
-
-
-@dataclass(frozen=True, kw_only=True)
-class AskHelpers(Generic[C]):
-    """Ask each helper for the masks of its slots, about exactly these offers."""
-
-    turn: Turn
-    offers: tuple[Offer[C], ...]
-    asked: Asked
-
-
-@dataclass(frozen=True, kw_only=True)
-class AskSignatures:
-    """Ask every one of `cohort` to sign that exactly these are in the sum."""
-
-    turn: Turn
-    cohort: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AskPeers:
-    """Ask `signers` for their shares."""
-
-    turn: Turn
-    cohort: tuple[str, ...]
-    signers: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenSum(Generic[C, A]):
-    turn: Turn
-    offers: tuple[Offer[C], ...]
-    answers: tuple[Answered[A], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeCohorts:
-    """Look at the open sums of these cohorts."""
-
-    turn: Turn
-    cohorts: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreStep(Generic[C]):
-    """offers: all that are in the total. cohorts: those that stand."""
-
-    turn: Turn
-    offers: tuple[Offer[C], ...]
-    cohorts: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartAttempt:
-    """Go on to attempt `turn.attempt`, after a pause in which a party that fell over may come back."""
-
-    turn: Turn
-
-
-@dataclass(frozen=True, kw_only=True)
-class Publish:
-    pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class GiveUp:
-    reason: str
-
-
-Action = (
-    Collect
-    | AskHelpers[C]
-    | AskSignatures
-    | AskPeers
-    | OpenSum[C, A]
-    | JudgeCohorts
-    | StoreStep[C]
-    | StartAttempt
-    | Publish
-    | GiveUp
-)
 
 _LEGAL: dict[Phase, tuple[type, ...]] = {
     "collecting": (ContributionArrived, PartyLeft, DealerExposed, CollectionClosed),

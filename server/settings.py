@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from server.rounds import EVERYBODY_ELSE
+from server.job_state import EVERYBODY_ELSE
 from shared.canonical import finite
 from shared.catalogue import CatalogueSnapshot, catalogue_from_bytes
 from shared.errors import BadSetting, MalformedMessage

@@ -12,10 +12,7 @@ from server import learning, pairwise
 from server.checkpoint import load_checkpoint, save_checkpoint
 from server.exchange import Silence
 from server.job import Job, group_of, read_reply, turn_context
-from server.learning import Learned, Released
-from server.opened import Opened, cohorts_told, judged, open_cohort, tell_cohorts, total_of
-from server.pairwise import Conversation
-from server.rounds import (
+from server.job_events import (
     AskHelpers,
     AskPeers,
     AskSignatures,
@@ -27,21 +24,19 @@ from server.rounds import (
     HelperAccused,
     HelperAnswered,
     HelperFailed,
-    JobState,
     JudgeCohorts,
-    Offer,
     OpenSum,
     PartyLeft,
     Publish,
-    Rules,
     StartAttempt,
     StepStored,
     StoreStep,
-    Turn,
-    action,
-    advance,
-    begin,
 )
+from server.job_state import JobState, Offer, Rules, Turn
+from server.learning import Learned, Released
+from server.opened import Opened, cohorts_told, judged, open_cohort, tell_cohorts, total_of
+from server.pairwise import Conversation
+from server.rounds import action, advance, begin
 from shared import accounting, mechanism
 from shared.errors import DeploymentError, MalformedMessage, ProtocolError, ZhiyinError
 from shared.mechanism import Mechanism

@@ -11,7 +11,7 @@ import pytest
 
 import server.exchange
 from server.job import group_of
-from server.rounds import Turn
+from server.job_state import Turn
 from shared import artifact, catalogue, enrolment, errors, frame, plan, roster, signed_document, wire
 from shared.canonical import canonical_json
 from shared.errors import MalformedMessage

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.rounds import (
+from server.job_events import (
     AskHelpers,
     AttemptStarted,
     Collect,
@@ -16,21 +16,16 @@ from server.rounds import (
     HelperAccused,
     HelperAnswered,
     HelperFailed,
-    JobState,
-    Offer,
     OpeningFailed,
     OpenSum,
     PartyLeft,
     Publish,
-    Rules,
     StepStored,
     StoreStep,
     SumOpened,
-    Turn,
-    action,
-    advance,
-    begin,
 )
+from server.job_state import JobState, Offer, Rules, Turn
+from server.rounds import action, advance, begin
 from shared.errors import CapacityExceeded, IllegalTransition
 from shared.secagg.mask_sharing import MaskSharing
 

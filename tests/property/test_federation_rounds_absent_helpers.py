@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from server.rounds import (
+from server.job_events import (
     AskHelpers,
     CollectionClosed,
     ContributionArrived,
@@ -14,16 +14,11 @@ from server.rounds import (
     HelperAccused,
     HelperAnswered,
     HelperFailed,
-    JobState,
-    Offer,
     OpenSum,
-    Rules,
     StartAttempt,
-    Turn,
-    action,
-    advance,
-    begin,
 )
+from server.job_state import JobState, Offer, Rules, Turn
+from server.rounds import action, advance, begin
 from shared.secagg.mask_sharing import MaskSharing
 
 TURN = Turn(step=0, attempt=0)

@@ -5,26 +5,22 @@ from contextlib import suppress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.rounds import (
+from server.job_events import (
     AskHelpers,
     AttemptStarted,
-    CohortDropped,
     CohortsJudged,
     CollectionClosed,
     ContributionArrived,
     HelperAnswered,
     HelperFailed,
     JudgeCohorts,
-    Offer,
     OpenSum,
-    Rules,
     StepStored,
     StoreStep,
     SumOpened,
-    action,
-    advance,
-    begin,
 )
+from server.job_state import CohortDropped, Offer, Rules
+from server.rounds import action, advance, begin
 from shared.errors import CapacityExceeded, IllegalTransition
 from shared.secagg.mask_sharing import MaskSharing
 

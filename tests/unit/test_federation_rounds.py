@@ -2,10 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from server.rounds import (
+from server.job_events import (
     AskHelpers,
     AttemptStarted,
-    CohortDropped,
     CohortsJudged,
     Collect,
     CollectionClosed,
@@ -14,21 +13,16 @@ from server.rounds import (
     HelperAccused,
     HelperAnswered,
     HelperFailed,
-    JobState,
     JudgeCohorts,
-    Offer,
     PartyLeft,
     Publish,
-    Rules,
     StartAttempt,
     StepStored,
     StoreStep,
     SumOpened,
-    Turn,
-    action,
-    advance,
-    begin,
 )
+from server.job_state import CohortDropped, JobState, Offer, Rules, Turn
+from server.rounds import action, advance, begin
 from shared.errors import BadSetting, CapacityExceeded, IllegalTransition
 from shared.secagg.mask_sharing import MaskSharing
 

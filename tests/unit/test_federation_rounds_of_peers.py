@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 
-from server.pace import bound_object_waits
-from server.rounds import (
+from server.job_events import (
     AskPeers,
     AskSignatures,
     AttemptStarted,
@@ -15,21 +14,16 @@ from server.rounds import (
     ContributionArrived,
     DealerExposed,
     HelperAnswered,
-    JobState,
-    Needed,
-    Offer,
     OpenSum,
     PartyLeft,
     PeerAnswered,
     PeerFailed,
     PeerSigned,
-    Rules,
     SumOpened,
-    Turn,
-    action,
-    advance,
-    begin,
 )
+from server.job_state import JobState, Needed, Offer, Rules, Turn
+from server.pace import bound_object_waits
+from server.rounds import action, advance, begin
 from shared.errors import IllegalTransition
 from shared.secagg.mask_sharing import MaskSharing
 
