@@ -193,12 +193,12 @@ def test_what_cohorts_cost_in_noise_is_said_before_anything_is_sent(
     assert to_json(seen)["cohorts"] == {"number": 5, "trim": 1, "noise_cost": pytest.approx(2.384, rel=1e-3)}
     # A helper is asked about every cohort, and a client about one.
     assert [message.at_most for message in seen.messages[:2]] == [1, 5]
-    print_preview(seen, (), ())
+    print_preview(seen, ())
     out = capsys.readouterr().out
     assert "summed in 5 cohorts, the 1 lowest and highest cut off, of at least" in out
     assert "noise of the total 2.38 times that of one sum" in out
     assert preview(home, cooccurrence()).noise_cost == 1.0
-    print_preview(preview(home, cooccurrence()), (), ())
+    print_preview(preview(home, cooccurrence()), ())
     assert "cohorts" not in capsys.readouterr().out
 
 
