@@ -11,6 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from platform_api.access import PUBLIC, access
 from platform_api.accounts.feature import ACCOUNTS, identify
+from platform_api.catalogue.entitled import nobody_bought
+from platform_api.catalogue.feature import CATALOGUE
 from platform_api.clock import Clock, system_clock
 from platform_api.database import Database
 from platform_api.features import Feature
@@ -18,9 +20,10 @@ from platform_api.middleware import Limited, Metrics, Observed, Tagged
 from platform_api.openapi import install_openapi
 from platform_api.problems import install_problems, problem_response
 from platform_api.rates import Rates
+from platform_api.search.feature import SEARCH
 from platform_api.settings import Settings
 
-FEATURES: tuple[Feature, ...] = (ACCOUNTS,)
+FEATURES: tuple[Feature, ...] = (ACCOUNTS, CATALOGUE, SEARCH)
 
 
 def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
@@ -45,6 +48,7 @@ def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
     app.state.rates = Rates(settings)
     app.state.metrics = metrics
     app.state.identify = identify
+    app.state.is_entitled = nobody_bought
     install_problems(app)
     api = APIRouter(prefix="/api/v1")
     for feature in FEATURES:

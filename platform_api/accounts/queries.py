@@ -1,5 +1,6 @@
 """Reading accounts."""
 
+from collections.abc import Iterable
 from typing import cast
 
 from sqlmodel import Session, col, select
@@ -10,6 +11,12 @@ from platform_api.accounts.tables import LoginFamily, MachineClient, Tenant, Use
 
 def user_by_email(session: Session, email: str) -> User | None:
     return session.exec(select(User).where(col(User.email) == email)).one_or_none()
+
+
+def display_names(session: Session, user_ids: Iterable[str]) -> dict[str, str]:
+    """Names that people show, by user; erased ones have none."""
+    wanted = select(User.id, User.display_name).where(col(User.id).in_(list(user_ids)), col(User.display_name) != "")
+    return dict(session.exec(wanted).all())
 
 
 def roles_of(session: Session, user_id: str) -> frozenset[Role]:
