@@ -20,10 +20,12 @@ from platform_api.middleware import Limited, Metrics, Observed, Tagged
 from platform_api.openapi import install_openapi
 from platform_api.problems import install_problems, problem_response
 from platform_api.rates import Rates
+from platform_api.reviews.feature import REVIEWS
 from platform_api.search.feature import SEARCH
 from platform_api.settings import Settings
+from platform_api.snapshots.feature import SNAPSHOTS
 
-FEATURES: tuple[Feature, ...] = (ACCOUNTS, CATALOGUE, SEARCH)
+FEATURES: tuple[Feature, ...] = (ACCOUNTS, CATALOGUE, SEARCH, SNAPSHOTS, REVIEWS)
 
 
 def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1_000, description="largest body of a request")] = 1_000_000
     logins_a_minute: Annotated[int, Field(ge=1, description="attempts to log in or register from one address")] = 20
     writes_a_minute: Annotated[int, Field(ge=1, description="requests other than GET from one caller")] = 300
+    min_ratings_shown: Annotated[
+        int, Field(ge=1, le=1000, description="fewest ratings of a product of which number and average are shown")
+    ] = 5
     rate_limit_storage: Annotated[
         str, Field(description="where counts are kept, a URI of the library `limits`; memory:// counts per process")
     ] = "memory://"

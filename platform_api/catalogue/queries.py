@@ -90,6 +90,18 @@ def sellable(session: Session, product_id: str) -> PublishedProduct:
     return found
 
 
+def creator_of_published(session: Session, product_id: str) -> str | None:
+    """The creator of what is or was on sale; None for anything else."""
+    found = session.get(Product, product_id)
+    return None if found is None or found.current_version is None else found.user_id
+
+
+def tenant_of(session: Session, product_id: str) -> str | None:
+    """The tenant of a product, in whatever state."""
+    found = session.get(Product, product_id)
+    return None if found is None else found.tenant_id
+
+
 def listed(
     session: Session, filters: Filters, sort: str, after: tuple[Any, ...] | None, limit: int
 ) -> list[PublishedProduct]:
