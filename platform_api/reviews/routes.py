@@ -64,6 +64,7 @@ def list_reviews(
     # A list of two reviews would say what the rating withholds.
     if queries.rating_summaries(session, [product_id], _least(request)):
         rows = queries.shown_after(session, product_id, paging.after, paging.limit + 1)
+    # Only these names are asked for at all.
     names = display_names(session, [row.user_id for row in rows if row.show_name])
     return paging.page(
         response,
@@ -160,7 +161,7 @@ def _own(review: Review) -> OwnReview:
 def _public(review: Review, names: dict[str, str]) -> dict[str, Any]:
     return {
         **review.model_dump(include={"id", "rating", "text", "written_on"}),
-        "display_name": names.get(review.user_id) if review.show_name else None,
+        "display_name": names.get(review.user_id),
     }
 
 

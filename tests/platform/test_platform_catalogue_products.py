@@ -194,6 +194,21 @@ def test_another_tenants_people_and_other_creators_meet_404_at_a_product_that_is
             tag = {"If-Match": market.step(person, product_id, name).headers["etag"]}
 
 
+def test_who_may_see_a_draft_may_not_for_that_reason_change_it(market: Market) -> None:
+    tenant_id, creator = tenant(market, "Academy", "creator")
+    product_id = market.draft(creator, kind="consulting")
+    operator = market.shop.register(None, "tenant-operator", "creator", tenant_id=tenant_id)
+    slot = {"starts_at": "2031-01-01T10:00:00Z", "ends_at": "2031-01-01T11:00:00Z"}
+    tag = {"If-Match": market.etag(operator, product_id)}
+    assert operator.send("PATCH", f"/products/{product_id}", {"title": "x"}, **tag).status_code == 403
+    for path, body in (("submit", None), ("slots", slot)):
+        assert operator.post(f"/products/{product_id}/{path}", body, **tag).status_code == 403
+    market.step(creator, product_id, "submit")
+    reviewer = market.shop.register(None, "reviewer", "creator")
+    assert market.step(reviewer, product_id, "archive").status_code == 403
+    assert creator.get(f"/products/{product_id}/manage").json()["state"] == "review"
+
+
 def test_a_tenants_operator_archives_the_tenants_products(market: Market) -> None:
     tenant_id, creator = tenant(market, "Academy", "creator")
     operator = market.shop.register(None, "tenant-operator", tenant_id=tenant_id)
