@@ -19,8 +19,8 @@ def put(session: Session, product: PublishedProduct, path: Sequence[Category]) -
     row = _row(session, product.id) or SearchDocument(
         product_id=product.id, words="", counts={}, title_length=0, category_length=0, description_length=0
     )
-    row.counts = counts
-    row.words = " ".join(sorted(index_word(token) for token in counts))
+    row.counts = {index_word(token): by_field for token, by_field in counts.items()}
+    row.words = " ".join(sorted(row.counts))
     row.title_length, row.category_length, row.description_length = lengths
     session.add(row)
     session.flush()

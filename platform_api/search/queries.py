@@ -55,15 +55,18 @@ def find(session: Session, query: str, filters: Filters, after: tuple[Any, ...] 
 
 def candidates(session: Session, tokens: Sequence[str]) -> list[Candidate]:
     """Every indexed product that holds at least one of the tokens."""
-    wanted = select(col(SearchDocument.product_id), col(SearchDocument.counts), *_LENGTHS)
-    found = session.execute(wanted.where(_holds_one(session, tokens)))
+    # The database picks the few counts that matter out of each document's many.
+    counts = [col(SearchDocument.counts)[index_word(token)] for token in tokens]
+    wanted = select(col(SearchDocument.product_id), *_LENGTHS, *counts)
     return [
         Candidate(
             product_id=product_id,
-            counts={token: counts[token] for token in tokens if token in counts},
+            counts={token: found for token, found in zip(tokens, counts_found, strict=True) if found is not None},
             lengths=(title, category, description),
         )
-        for product_id, counts, title, category, description in found
+        for product_id, title, category, description, *counts_found in session.execute(
+            wanted.where(_holds_one(session, tokens))
+        )
     ]
 
 

@@ -12,7 +12,7 @@ from platform_api.columns import metadata
 
 
 class SearchDocument(SQLModel, table=True):
-    """words: what the index reads, each token once as an index word. counts: token -> counts by field."""
+    """words: what the index reads, each index word once. counts: index word -> counts by field."""
 
     __tablename__ = "search_documents"
 
