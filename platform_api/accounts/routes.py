@@ -1,0 +1,182 @@
+"""Routes of accounts: registration, tokens, the own profile; enrolment by platform operators."""
+
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Form, Path, Request, Response
+from sqlmodel import Session
+
+from platform_api.access import ANY_PERSON, OPERATORS, PUBLIC, KnownCaller, Role, access
+from platform_api.accounts import queries, service
+from platform_api.accounts.schemas import (
+    ClientCredentials,
+    ClientEntry,
+    NewClient,
+    NewTenant,
+    PasswordChange,
+    Profile,
+    ProfileChange,
+    Registration,
+    Roles,
+    TenantEntry,
+    Tokens,
+)
+from platform_api.accounts.tables import MachineClient, Tenant, User
+from platform_api.clock import Now
+from platform_api.columns import new_id
+from platform_api.cursors import Page, Paging
+from platform_api.database import ReadSession, WriteSession
+from platform_api.problems import Problem
+from platform_api.tokens import Claims, issue
+
+accounts = APIRouter(tags=["accounts"])
+Identifier = Annotated[str, Path(max_length=64)]
+Secret = Annotated[str | None, Form(max_length=512)]
+
+
+@accounts.post("/accounts", status_code=201, **access(PUBLIC))
+def register(request: Request, response: Response, wish: Registration, session: WriteSession, now: Now) -> Profile:
+    """Open an account as a learner."""
+    _count_attempt(request, response)
+    return _profile(session, service.register(session, wish, now))
+
+
+@accounts.post("/tokens", **access(PUBLIC))
+def tokens(
+    request: Request,
+    response: Response,
+    session: WriteSession,
+    now: Now,
+    grant_type: Annotated[str, Form(pattern="^(password|refresh_token|client_credentials)$")],
+    username: Secret = None,
+    password: Secret = None,
+    refresh_token: Secret = None,
+    client_id: Secret = None,
+    client_secret: Secret = None,
+) -> Tokens:
+    """OAuth 2: password and refresh_token for people, client_credentials for machines (RFC 6749, sec. 4.3, 4.4, 6).
+
+    A refresh token is good once. Used twice, it ends the whole log-in that it stems from.
+    """
+    _count_attempt(request, response)
+    response.headers["Cache-Control"] = "no-store"
+    settings = request.app.state.settings
+    if grant_type == "client_credentials":
+        client = service.open_client(session, client_id or "", client_secret or "")
+        claims = Claims(subject=client.id, scopes=cast("frozenset[str]", service.as_scopes(client.scopes)), family="")
+        return _tokens(request, claims, now, None)
+    if grant_type == "password":
+        found = service.log_in(session, username or "", password or "", now, settings.refresh_token_days)
+    else:
+        renewed = service.refresh(session, refresh_token or "", now, settings.refresh_token_days)
+        if renewed is None:
+            # Raising would undo the end of the family with the rest of the transaction.
+            session.commit()
+            raise Problem("wrong-credentials", "the refresh token was used before; this log-in has been ended")
+        found = renewed
+    claims = Claims(subject=found.user.id, scopes=cast("frozenset[str]", found.scopes), family=found.family_id)
+    return _tokens(request, claims, now, found.refresh_token)
+
+
+@accounts.post("/logout", status_code=204, **access(ANY_PERSON))
+def log_out(caller: KnownCaller, session: WriteSession, now: Now, everywhere: bool = False) -> None:
+    """End this log-in, or all of them: its tokens are refused from now on."""
+    service.log_out(session, caller.id, caller.family, now, everywhere=everywhere)
+
+
+@accounts.get("/me", **access(ANY_PERSON))
+def me(caller: KnownCaller, session: ReadSession) -> Profile:
+    """The own profile."""
+    return _profile(session, session.get_one(User, caller.id))
+
+
+@accounts.patch("/me", **access(ANY_PERSON))
+def change_me(change: ProfileChange, caller: KnownCaller, session: WriteSession) -> Profile:
+    """Change the own profile."""
+    user = session.get_one(User, caller.id)
+    user.display_name = change.display_name or user.display_name
+    user.language = change.language or user.language
+    return _profile(session, user)
+
+
+@accounts.put("/me/password", status_code=204, **access(ANY_PERSON))
+def change_password(
+    request: Request, response: Response, change: PasswordChange, caller: KnownCaller, session: WriteSession, now: Now
+) -> None:
+    """Change the password; ends every log-in."""
+    _count_attempt(request, response)
+    service.change_password(session, session.get_one(User, caller.id), change.old_password, change.new_password, now)
+
+
+@accounts.put("/users/{user_id}/roles", **access(OPERATORS))
+def set_roles(user_id: Identifier, wish: Roles, session: WriteSession) -> Profile:
+    """Give a person roles; learner always stays."""
+    return _profile(session, service.set_roles(session, user_id, frozenset(wish.roles), wish.tenant_id))
+
+
+@accounts.post("/tenants", status_code=201, **access(OPERATORS))
+def add_tenant(wish: NewTenant, session: WriteSession, now: Now) -> TenantEntry:
+    """Add a partner."""
+    tenant = Tenant(id=new_id("tnt"), name=wish.name, created_at=now)
+    if queries.tenant_by_name(session, wish.name) is not None:
+        raise Problem("conflict", "a tenant of this name exists")
+    session.add(tenant)
+    return TenantEntry.model_validate(tenant, from_attributes=True)
+
+
+@accounts.get("/tenants", **access(OPERATORS))
+def tenants(response: Response, paging: Paging, session: ReadSession) -> Page[TenantEntry]:
+    """Partners by id."""
+    rows = queries.tenants_after(session, paging.after_id, paging.limit + 1)
+    return paging.page(
+        response, rows, lambda row: (row.id,), lambda row: TenantEntry.model_validate(row, from_attributes=True)
+    )
+
+
+@accounts.post("/clients", status_code=201, **access(OPERATORS))
+def enrol_client(wish: NewClient, session: WriteSession, now: Now) -> ClientCredentials:
+    """Enrol a program of a tenant or researcher. The secret is shown once."""
+    client, secret = service.enrol_client(session, wish, now)
+    return ClientCredentials(**_client(client).model_dump(), client_secret=secret)
+
+
+@accounts.get("/clients", **access(OPERATORS))
+def clients(response: Response, paging: Paging, session: ReadSession) -> Page[ClientEntry]:
+    """Programs that may log in by themselves, by id."""
+    rows = queries.clients_after(session, paging.after_id, paging.limit + 1)
+    return paging.page(response, rows, lambda row: (row.id,), _client)
+
+
+@accounts.delete("/clients/{client_id}", status_code=204, **access(OPERATORS))
+def revoke_client(client_id: Identifier, session: WriteSession, now: Now) -> None:
+    """Refuse this program from now on, its present tokens included."""
+    client = session.get(MachineClient, client_id)
+    if client is None:
+        raise Problem("not-found", "no such client")
+    client.revoked_at = client.revoked_at or now
+
+
+def _count_attempt(request: Request, response: Response) -> None:
+    rates = request.app.state.rates
+    address = request.client.host if request.client else "unknown"
+    response.headers.update(rates.take(rates.logins, "login", address))
+
+
+def _tokens(request: Request, claims: Claims, now: Any, refresh_token: str | None) -> Tokens:
+    settings = request.app.state.settings
+    return Tokens(
+        access_token=issue(settings, claims, now),
+        expires_in=settings.access_token_seconds,
+        refresh_token=refresh_token,
+        scope=" ".join(sorted(claims.scopes)),
+    )
+
+
+def _profile(session: Session, user: User) -> Profile:
+    roles = cast("list[Role]", sorted(queries.roles_of(session, user.id)))
+    return Profile(**user.model_dump(exclude={"password_hash", "erased_at"}), roles=roles)
+
+
+def _client(client: MachineClient) -> ClientEntry:
+    return ClientEntry(
+        **client.model_dump(exclude={"secret_hash", "scopes"}), scopes=sorted(service.as_scopes(client.scopes))
+    )

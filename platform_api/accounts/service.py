@@ -1,0 +1,194 @@
+"""Registering, logging in, refreshing: what may happen to an account. Times are arguments; sessions are the caller's.
+
+Passwords and client secrets are kept as argon2id hashes, refresh tokens as SHA-256 digests of 256 random bits.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from pwdlib import PasswordHash
+from sqlmodel import Session, col, delete, select
+
+from platform_api.access import SCOPES_OF_ROLES, Role, Scope
+from platform_api.accounts.queries import living_families, roles_of, user_by_email
+from platform_api.accounts.schemas import NewClient, Registration
+from platform_api.accounts.tables import LoginFamily, MachineClient, RefreshToken, Tenant, User, UserRole
+from platform_api.columns import new_id
+from platform_api.problems import Problem
+
+HASHER = PasswordHash.recommended()
+# Compared against when there is no account, so that the answer takes as long.
+NOBODY = HASHER.hash(secrets.token_urlsafe(32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedIn:
+    """What a log-in or refresh gives. refresh_token: the only copy."""
+
+    user: User
+    roles: frozenset[Role]
+    family_id: str
+    refresh_token: str
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        return scopes_of(self.roles)
+
+
+def scopes_of(roles: frozenset[Role]) -> frozenset[Scope]:
+    """Every scope that comes with the roles."""
+    return frozenset[Scope]().union(*(SCOPES_OF_ROLES[role] for role in roles))
+
+
+def register(session: Session, wish: Registration, now: datetime) -> User:
+    """A new learner. Raises Problem (409) when the address is taken."""
+    if user_by_email(session, wish.email) is not None:
+        raise Problem("conflict", "an account with this e-mail address exists; log in or use another")
+    user = User(
+        id=new_id("usr"),
+        email=wish.email,
+        display_name=wish.display_name,
+        language=wish.language,
+        password_hash=HASHER.hash(wish.password),
+        created_at=now,
+    )
+    session.add(user)
+    session.flush()
+    session.add(UserRole(user_id=user.id, role="learner"))
+    return user
+
+
+def log_in(session: Session, email: str, password: str, now: datetime, refresh_token_days: int) -> LoggedIn:
+    """A new family of refresh tokens. Raises Problem (401), the same for an unknown address and a wrong password."""
+    user = user_by_email(session, email.strip().lower())
+    known = user is not None and user.password_hash != ""
+    fits, better = HASHER.verify_and_update(password, user.password_hash if user and known else NOBODY)
+    if user is None or not known or not fits:
+        raise Problem("wrong-credentials", headers={"WWW-Authenticate": "Bearer"})
+    if better is not None:
+        user.password_hash = better
+    family = LoginFamily(id=new_id("fam"), user_id=user.id, started_at=now)
+    session.add(family)
+    session.flush()
+    return _renewed(session, user, family, now, refresh_token_days)
+
+
+def refresh(session: Session, token: str, now: datetime, refresh_token_days: int) -> LoggedIn | None:
+    """The next token of a family. None for a token that was used before: its whole family has been ended.
+
+    The caller commits in either case. Raises Problem (401) for a token that is unknown, expired or of an ended family.
+    """
+    row = session.exec(
+        select(RefreshToken).where(col(RefreshToken.digest) == _digest(token)).with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise Problem("wrong-credentials", "the refresh token is not known")
+    family = session.exec(select(LoginFamily).where(col(LoginFamily.id) == row.family_id).with_for_update()).one()
+    if row.used_at is not None:
+        family.ended_at = family.ended_at or now
+        return None
+    user = session.get(User, family.user_id)
+    if family.ended_at is not None or now >= row.expires_at or user is None or user.erased_at is not None:
+        raise Problem("wrong-credentials", "the log-in has ended; log in again")
+    row.used_at = now
+    return _renewed(session, user, family, now, refresh_token_days)
+
+
+def log_out(session: Session, user_id: str, family_id: str, now: datetime, *, everywhere: bool) -> None:
+    """End this log-in, or all of them."""
+    for family in living_families(session, user_id):
+        if everywhere or family.id == family_id:
+            family.ended_at = now
+
+
+def change_password(session: Session, user: User, old: str, new: str, now: datetime) -> None:
+    """Ends every log-in. Raises Problem (401) for a wrong old password."""
+    if not HASHER.verify(old, user.password_hash):
+        raise Problem("wrong-credentials", "the old password does not fit")
+    user.password_hash = HASHER.hash(new)
+    log_out(session, user.id, "", now, everywhere=True)
+
+
+def set_roles(session: Session, user_id: str, roles: frozenset[Role], tenant_id: str | None) -> User:
+    """Replace a person's roles. Raises Problem (404, 422)."""
+    user = session.get(User, user_id)
+    if user is None or user.erased_at is not None:
+        raise Problem("not-found", "no such person")
+    if "tenant-operator" in roles and tenant_id is None:
+        raise Problem("invalid", "a tenant-operator needs a tenant_id")
+    if tenant_id is not None and session.get(Tenant, tenant_id) is None:
+        raise Problem("invalid", "no such tenant")
+    session.exec(delete(UserRole).where(col(UserRole.user_id) == user_id))
+    for role in sorted(roles | {"learner"}):
+        session.add(UserRole(user_id=user_id, role=role))
+    user.tenant_id = tenant_id
+    return user
+
+
+def enrol_client(session: Session, wish: NewClient, now: datetime) -> tuple[MachineClient, str]:
+    """A machine client and its secret, the only copy. Raises Problem (422) for an unknown tenant or unfit scopes."""
+    role: Role = "researcher" if wish.tenant_id is None else "tenant-operator"
+    if wish.tenant_id is not None and session.get(Tenant, wish.tenant_id) is None:
+        raise Problem("invalid", "no such tenant")
+    allowed = SCOPES_OF_ROLES[role] | ({"models:publish"} if wish.tenant_id is None else set())
+    if not set(wish.scopes) <= allowed:
+        raise Problem("invalid", f"a {role} may have the scopes {', '.join(sorted(allowed))}")
+    secret = secrets.token_urlsafe(32)
+    client = MachineClient(
+        id=new_id("cli"),
+        name=wish.name,
+        role=role,
+        tenant_id=wish.tenant_id,
+        scopes=" ".join(sorted(set(wish.scopes))),
+        secret_hash=HASHER.hash(secret),
+        created_at=now,
+    )
+    session.add(client)
+    return client, secret
+
+
+def open_client(session: Session, client_id: str, secret: str) -> MachineClient:
+    """The client whose secret this is. Raises Problem (401)."""
+    client = session.get(MachineClient, client_id)
+    fits = HASHER.verify(secret, client.secret_hash if client else NOBODY)
+    if client is None or not fits or client.revoked_at is not None:
+        raise Problem("wrong-credentials", headers={"WWW-Authenticate": "Bearer"})
+    return client
+
+
+def export_account(session: Session, user_id: str) -> dict[str, Any]:
+    """What is kept about a person here."""
+    user = session.get_one(User, user_id)
+    families = session.exec(select(LoginFamily).where(col(LoginFamily.user_id) == user_id)).all()
+    return {
+        "profile": user.model_dump(mode="json", exclude={"password_hash"}),
+        "roles": sorted(roles_of(session, user_id)),
+        "log_ins": [family.model_dump(mode="json") for family in families],
+    }
+
+
+def erase_account(session: Session, user_id: str, now: datetime) -> None:
+    """The row stays as a number that orders point at; nothing of the person is left in it."""
+    user = session.get_one(User, user_id)
+    user.email, user.display_name, user.password_hash, user.tenant_id = None, "", "", None
+    user.erased_at = now
+    session.exec(delete(UserRole).where(col(UserRole.user_id) == user_id))
+    session.exec(delete(LoginFamily).where(col(LoginFamily.user_id) == user_id))
+
+
+def _renewed(session: Session, user: User, family: LoginFamily, now: datetime, days: int) -> LoggedIn:
+    token = secrets.token_urlsafe(32)
+    session.add(RefreshToken(digest=_digest(token), family_id=family.id, expires_at=now + timedelta(days=days)))
+    return LoggedIn(user=user, roles=roles_of(session, user.id), family_id=family.id, refresh_token=token)
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def as_scopes(scopes: str) -> frozenset[Scope]:
+    """The scopes of a client as kept."""
+    return cast("frozenset[Scope]", frozenset(scopes.split()))

@@ -1,0 +1,91 @@
+"""The service as one ASGI application: features, conventions around them, health and metrics."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from platform_api.access import PUBLIC, access
+from platform_api.accounts.feature import ACCOUNTS, identify
+from platform_api.catalogue.entitled import nobody_bought
+from platform_api.catalogue.feature import CATALOGUE
+from platform_api.clock import Clock, system_clock
+from platform_api.database import Database
+from platform_api.features import Feature
+from platform_api.middleware import Limited, Metrics, Observed, Tagged
+from platform_api.openapi import install_openapi
+from platform_api.problems import install_problems, problem_response
+from platform_api.rates import Rates
+from platform_api.reviews.feature import REVIEWS
+from platform_api.search.feature import SEARCH
+from platform_api.settings import Settings
+from platform_api.snapshots.feature import SNAPSHOTS
+
+FEATURES: tuple[Feature, ...] = (ACCOUNTS, CATALOGUE, SEARCH, SNAPSHOTS, REVIEWS)
+
+
+def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
+    """The application on one database. clock: for tests that need another time."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        app.state.database.close()
+
+    app = FastAPI(
+        title="Zhiyin",
+        version="1",
+        description="A knowledge marketplace whose recommendations are learned where the histories are.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.clock = clock
+    app.state.database = Database(settings.database_url)
+    app.state.rates = Rates(settings)
+    app.state.metrics = metrics
+    app.state.identify = identify
+    app.state.is_entitled = nobody_bought
+    install_problems(app)
+    api = APIRouter(prefix="/api/v1")
+    for feature in FEATURES:
+        for router in feature.routers:
+            api.include_router(router)
+    app.include_router(api)
+    app.include_router(_health())
+    install_openapi(app)
+    # The last one added is the outermost.
+    app.add_middleware(Tagged)
+    app.add_middleware(Limited, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Observed, metrics=metrics)
+    return app
+
+
+def _health() -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz", **access(PUBLIC))
+    def alive() -> dict[str, str]:
+        """The process answers. Asks nothing else."""
+        return {"status": "alive"}
+
+    @router.get("/readyz", **access(PUBLIC))
+    def ready(request: Request) -> Response:
+        """The database answers; 503 otherwise."""
+        try:
+            with request.app.state.database.reading() as session:
+                session.execute(text("SELECT 1"))
+        except SQLAlchemyError:
+            return problem_response(request, "unavailable", "the database does not answer")
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", include_in_schema=False, **access(PUBLIC))
+    def metrics(request: Request) -> Response:
+        return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

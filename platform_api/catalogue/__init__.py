@@ -1,0 +1,1 @@
+"""Products, their versions and states, categories, and slots of consulting."""

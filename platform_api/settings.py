@@ -1,0 +1,69 @@
+"""What an operator sets, read once at the start from the environment; a name that means nothing is an error."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import BadSetting
+
+PREFIX = "ZHIYIN_PLATFORM_"
+
+
+class Settings(BaseSettings):
+    """Every field is an environment variable of its name in capitals behind ZHIYIN_PLATFORM_."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    database_url: Annotated[
+        str, Field(description="SQLAlchemy URL: sqlite:///file or postgresql+psycopg://user:password@host/name")
+    ] = "sqlite:///platform.db"
+    secret_key: Annotated[
+        SecretStr, Field(min_length=32, description="at least 32 characters; signs access tokens and cursors")
+    ]
+    public_url: Annotated[str, Field(description="the address that learners see, without a slash at the end")] = (
+        "http://127.0.0.1:8000"
+    )
+    data_folder: Annotated[Path, Field(description="where model files and snapshots are kept")] = Path("platform-data")
+    webhook_secret: Annotated[
+        SecretStr, Field(min_length=16, description="shared with the payment provider; whsec_ and base64")
+    ] = SecretStr("")
+    access_token_seconds: Annotated[int, Field(ge=60, le=86_400, description="life of an access token")] = 900
+    refresh_token_days: Annotated[int, Field(ge=1, le=365, description="life of a refresh token")] = 30
+    max_body_bytes: Annotated[int, Field(ge=1_000, description="largest body of a request")] = 1_000_000
+    logins_a_minute: Annotated[int, Field(ge=1, description="attempts to log in or register from one address")] = 20
+    writes_a_minute: Annotated[int, Field(ge=1, description="requests other than GET from one caller")] = 300
+    min_ratings_shown: Annotated[
+        int, Field(ge=1, le=1000, description="fewest ratings of a product of which number and average are shown")
+    ] = 5
+    rate_limit_storage: Annotated[
+        str, Field(description="where counts are kept, a URI of the library `limits`; memory:// counts per process")
+    ] = "memory://"
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="least severity logged")] = (
+        "info"
+    )
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
+    """Settings from the environment, `given` ones first. Raises BadSetting naming the variable and the mend."""
+    environment = os.environ if environment is None else environment
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in environment:
+        if name.startswith(PREFIX) and name.upper() not in known:
+            close = difflib.get_close_matches(name.upper(), known, n=1)
+            raise BadSetting(f"{name} is no setting" + "".join(f"; did you mean {match}?" for match in close))
+    values = {
+        field: environment[f"{PREFIX}{field.upper()}"]
+        for field in Settings.model_fields
+        if f"{PREFIX}{field.upper()}" in environment
+    }
+    try:
+        return Settings(**{**values, **given})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = f"{PREFIX}{str(first['loc'][0]).upper()}" if first["loc"] else "settings"
+        raise BadSetting(f"{name}: {first['msg']}") from None

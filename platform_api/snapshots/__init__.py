@@ -1,0 +1,1 @@
+"""Snapshots of the catalogue for the federation: numbered, signed, never changed."""

@@ -1,0 +1,132 @@
+"""A service on a fresh database, and the people in it, for tests of the platform."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+from httpx2 import Response
+from pydantic import SecretStr
+from sqlmodel import SQLModel
+
+from platform_api.app import create_app
+from platform_api.settings import Settings
+
+API = "/api/v1"
+PASSWORD = "a long enough password"
+
+
+@dataclass
+class Hand:
+    """A clock that stands where it is put."""
+
+    now: datetime = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **amount: float) -> None:
+        self.now += timedelta(**amount)
+
+
+@dataclass
+class Person:
+    """Somebody who is logged in."""
+
+    http: TestClient
+    id: str
+    email: str
+    token: str
+    refresh_token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def get(self, path: str, **more: Any) -> Response:
+        return self.http.get(API + path, headers={**self.headers, **more.pop("headers", {})}, **more)
+
+    def send(self, method: str, path: str, body: Any = None, *, key: str | None = None, **headers: str) -> Response:
+        sent = {**self.headers, **({"Idempotency-Key": key} if key else {}), **headers}
+        return self.http.request(method, API + path, json=body, headers=sent)
+
+    def post(self, path: str, body: Any = None, **more: Any) -> Response:
+        return self.send("POST", path, body, **more)
+
+
+@dataclass
+class Shop:
+    """The service, its clock, and ways to come in."""
+
+    http: TestClient
+    clock: Hand
+    settings: Settings
+    _count: int = field(default=0)
+
+    def register(self, email: str | None = None, *roles: str, tenant_id: str | None = None) -> Person:
+        """A new person, with roles given straight in the database."""
+        self._count += 1
+        email = email or f"person{self._count}@example.org"
+        wish = {"email": email, "password": PASSWORD, "display_name": "梅", "language": "zh-CN"}
+        created = self.http.post(f"{API}/accounts", json=wish)
+        assert created.status_code == 201, created.text
+        if roles:
+            self.give_roles(created.json()["id"], *roles, tenant_id=tenant_id)
+        return self.log_in(email)
+
+    def log_in(self, email: str, password: str = PASSWORD) -> Person:
+        form = {"grant_type": "password", "username": email, "password": password}
+        answer = self.http.post(f"{API}/tokens", data=form)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        me = self.http.get(f"{API}/me", headers={"Authorization": f"Bearer {body['access_token']}"})
+        return Person(self.http, me.json()["id"], email, body["access_token"], body["refresh_token"])
+
+    def give_roles(self, user_id: str, *roles: str, tenant_id: str | None = None) -> None:
+        from platform_api.accounts.service import set_roles
+
+        with self.app.state.database.writing() as session:
+            set_roles(session, user_id, frozenset(roles), tenant_id)  # type: ignore[arg-type]
+
+    def machine(self, *scopes: str, tenant_id: str | None = None) -> Person:
+        """A program that is logged in by client credentials."""
+        operator = self.register(None, "platform-operator")
+        made = operator.post("/clients", {"name": "program", "scopes": list(scopes), "tenant_id": tenant_id}).json()
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": made["id"],
+            "client_secret": made["client_secret"],
+        }
+        token = self.http.post(f"{API}/tokens", data=form).json()["access_token"]
+        return Person(self.http, made["id"], "", token, "")
+
+    @property
+    def app(self) -> Any:
+        return self.http.app
+
+
+def settings_for(database_url: str, folder: Path, **changes: Any) -> Settings:
+    return Settings(
+        **{
+            "database_url": database_url,
+            "secret_key": SecretStr("a secret for tests, long enough to be one"),
+            "data_folder": folder,
+            "webhook_secret": SecretStr("whsec_dGVzdHMgb2YgdGhlIHBsYXRmb3Jt"),
+            "logins_a_minute": 10_000,
+            "writes_a_minute": 100_000,
+            **changes,
+        }
+    )
+
+
+@contextmanager
+def opened_shop(settings: Settings) -> Iterator[Shop]:
+    """The service with every table on an empty database."""
+    clock = Hand()
+    app = create_app(settings, clock=clock)
+    SQLModel.metadata.create_all(app.state.database.engine)
+    with TestClient(app, base_url=settings.public_url, raise_server_exceptions=False) as http:
+        yield Shop(http, clock, settings)
