@@ -97,9 +97,7 @@ class Market:
     @property
     def till(self) -> Till:
         state = self.shop.app.state
-        terms = Terms(
-            minutes=state.settings.order_minutes, fee_basis_points=state.settings.platform_fee_basis_points
-        )
+        terms = Terms(minutes=state.settings.order_minutes, fee_basis_points=state.settings.platform_fee_basis_points)
         return Till(database=state.database, provider=state.provider, shelf=self.rack, terms=terms)
 
     def order(self, person: Person, *product_ids: str, key: str | None = None, slot_id: str | None = None) -> Response:
@@ -120,7 +118,8 @@ class Market:
         return paid
 
     def post_message(self, headers: dict[str, str], body: bytes) -> Response:
-        return self.shop.http.post(f"{API}/webhooks/payments", content=body, headers=headers)
+        encoded = {name: value.encode() for name, value in headers.items()}
+        return self.shop.http.post(f"{API}/webhooks/payments", content=body, headers=encoded)
 
     def deliver(self) -> list[int]:
         """Deliver what is due; the statuses that were answered."""

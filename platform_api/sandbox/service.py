@@ -94,4 +94,4 @@ def run_sandbox(*, port: int, webhook_url: str, webhook_secret: str, api_key: st
         path=path,
         public_url=f"http://127.0.0.1:{port}",
     )
-    uvicorn.run(sandbox_app(sandbox, webhook_url), host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(sandbox_app(sandbox, webhook_url), host="127.0.0.1", port=port, log_level="warning", ws="none")
