@@ -180,7 +180,7 @@ def test_a_killed_server_loses_and_doubles_nothing(database_url: str, tmp_path: 
             learner = register(http, "mei@example.org")
             with ThreadPoolExecutor(4) as pool:
                 buying = [pool.submit(_buy_until_it_dies, http, sandbox, learner, n, sent) for n in range(4)]
-                wait_for(lambda: len(sent) >= 24)
+                wait_for(lambda: len(sent) >= 14)
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 answered = {key: order for worker in buying for key, order in worker.result().items()}
