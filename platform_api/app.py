@@ -18,6 +18,11 @@ from platform_api.database import Database
 from platform_api.features import Feature
 from platform_api.middleware import Limited, Metrics, Observed, Tagged
 from platform_api.openapi import install_openapi
+from platform_api.orders.feature import ORDERS
+from platform_api.orders.shelf import EmptyShelf, Shelf
+from platform_api.payments.feature import PAYMENTS
+from platform_api.payments.http_provider import HttpProvider
+from platform_api.payments.provider import PaymentProvider
 from platform_api.problems import install_problems, problem_response
 from platform_api.rates import Rates
 from platform_api.reviews.feature import REVIEWS
@@ -25,17 +30,26 @@ from platform_api.search.feature import SEARCH
 from platform_api.settings import Settings
 from platform_api.snapshots.feature import SNAPSHOTS
 
-FEATURES: tuple[Feature, ...] = (ACCOUNTS, CATALOGUE, SEARCH, SNAPSHOTS, REVIEWS)
+FEATURES: tuple[Feature, ...] = (ACCOUNTS, CATALOGUE, SEARCH, SNAPSHOTS, REVIEWS, ORDERS, PAYMENTS)
 
 
-def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
-    """The application on one database. clock: for tests that need another time."""
+def create_app(
+    settings: Settings,
+    *,
+    clock: Clock = system_clock,
+    provider: PaymentProvider | None = None,
+    shelf: Shelf | None = None,
+) -> FastAPI:
+    """The application on one database. clock, provider, shelf: for tests that need others."""
     metrics = Metrics()
+    own_provider = HttpProvider.of(settings) if provider is None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         app.state.database.close()
+        if own_provider is not None:
+            own_provider.close()
 
     app = FastAPI(
         title="Zhiyin",
@@ -51,6 +65,8 @@ def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
     app.state.metrics = metrics
     app.state.identify = identify
     app.state.is_entitled = nobody_bought
+    app.state.provider = provider or own_provider
+    app.state.shelf = shelf or EmptyShelf()
     install_problems(app)
     api = APIRouter(prefix="/api/v1")
     for feature in FEATURES:

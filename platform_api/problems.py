@@ -27,6 +27,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "Send a header Idempotency-Key of 1 to 255 printable characters, a new one for each thing that is wanted, "
         "the same one when the same thing is tried again.",
     ),
+    "webhook-refused": (400, "The message is not signed as agreed", "The signature or its time does not hold."),
     "not-authenticated": (401, "Who is calling is not known", "Send a valid access token as `Authorization: Bearer`."),
     "wrong-credentials": (401, "The credentials do not fit", "Check them; whether an account exists is not said."),
     "forbidden": (403, "This caller may not do this", "The detail names the role or scope that is needed."),
@@ -34,6 +35,11 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "method-not-allowed": (405, "The method is not allowed here", "The header Allow lists those that are."),
     "not-acceptable": (406, "No acceptable representation", "Accept application/json."),
     "conflict": (409, "The request conflicts with what is there", "The detail says with what."),
+    "payment-differs": (
+        409,
+        "What the provider states is not what was ordered",
+        "Order, payment, amount and currency must all agree; nothing was changed.",
+    ),
     "in-progress": (409, "The same request is being worked on", "Ask again with the same key in a moment."),
     "precondition-failed": (412, "The thing has changed since it was read", "Read it again; If-Match is its ETag."),
     "too-large": (413, "The request is too large", "The detail states the limit."),
@@ -44,6 +50,11 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "precondition-required": (428, "If-Match is needed", "Read the thing first and send its ETag as If-Match."),
     "too-many-requests": (429, "Too many requests", "Wait as many seconds as Retry-After states."),
     "internal": (500, "Something failed here", "It is logged under the request id; nothing was half done."),
+    "provider-unavailable": (
+        503,
+        "The payment provider does not answer",
+        "Try again with the same Idempotency-Key: what was begun goes on, and nothing is paid twice.",
+    ),
     "unavailable": (503, "Not ready to serve", "Try again later."),
 }
 

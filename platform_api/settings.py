@@ -1,12 +1,13 @@
 """What an operator sets, read once at the start from the environment; a name that means nothing is an error."""
 
+import base64
 import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import BadSetting
@@ -30,8 +31,22 @@ class Settings(BaseSettings):
     )
     data_folder: Annotated[Path, Field(description="where model files and snapshots are kept")] = Path("platform-data")
     webhook_secret: Annotated[
-        SecretStr, Field(min_length=16, description="shared with the payment provider; whsec_ and base64")
+        SecretStr,
+        Field(description="shared with the payment provider: whsec_ and base64; while it changes, two with a blank"),
     ] = SecretStr("")
+    provider_url: Annotated[
+        str, Field(pattern="^https?://", description="the payment provider's address, without a slash at the end")
+    ] = "http://127.0.0.1:8400"
+    provider_key: Annotated[SecretStr, Field(description="what the payment provider knows this service by")] = (
+        SecretStr("")
+    )
+    provider_timeout_seconds: Annotated[
+        float, Field(gt=0, le=60, description="how long an answer of the payment provider is waited for")
+    ] = 10.0
+    order_minutes: Annotated[int, Field(ge=1, le=10_080, description="how long an order waits to be paid")] = 30
+    platform_fee_basis_points: Annotated[
+        int, Field(ge=0, le=10_000, description="the platform's part of each sale, in hundredths of a percent")
+    ] = 1_000
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400, description="life of an access token")] = 900
     refresh_token_days: Annotated[int, Field(ge=1, le=365, description="life of a refresh token")] = 30
     max_body_bytes: Annotated[int, Field(ge=1_000, description="largest body of a request")] = 1_000_000
@@ -46,6 +61,18 @@ class Settings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="least severity logged")] = (
         "info"
     )
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _is_a_webhook_secret(cls, value: SecretStr) -> SecretStr:
+        for secret in value.get_secret_value().split():
+            try:
+                long_enough = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) >= 16
+            except ValueError:
+                long_enough = False
+            if not long_enough or not secret.startswith("whsec_"):
+                raise ValueError("each secret is whsec_ and at least 16 bytes in base64")
+        return value
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **given: Any) -> Settings:

@@ -123,10 +123,10 @@ def settings_for(database_url: str, folder: Path, **changes: Any) -> Settings:
 
 
 @contextmanager
-def opened_shop(settings: Settings) -> Iterator[Shop]:
-    """The service with every table on an empty database."""
-    clock = Hand()
-    app = create_app(settings, clock=clock)
+def opened_shop(settings: Settings, clock: Hand | None = None, **parts: Any) -> Iterator[Shop]:
+    """The service with every table on an empty database. parts: those that create_app takes."""
+    clock = clock or Hand()
+    app = create_app(settings, clock=clock, **parts)
     SQLModel.metadata.create_all(app.state.database.engine)
     with TestClient(app, base_url=settings.public_url, raise_server_exceptions=False) as http:
         yield Shop(http, clock, settings)

@@ -14,6 +14,7 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from platform_api.accounts import service as accounts
+from tests.money_cast import Market, opened_market
 from tests.platform_cast import Shop, opened_shop, settings_for
 
 _NUMBERS = count()
@@ -51,6 +52,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 @pytest.fixture
 def shop(database_url: str, tmp_path: Path) -> Iterator[Shop]:
     with opened_shop(settings_for(database_url, tmp_path / "data")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def market(database_url: str, tmp_path: Path) -> Iterator[Market]:
+    # Log-ins that last: these tests move the clock for other reasons.
+    with opened_market(settings_for(database_url, tmp_path / "data", access_token_seconds=86_400)) as opened:
         yield opened
 
 

@@ -1,0 +1,1 @@
+"""Orders, what they grant, and the shelf that they are filled from."""

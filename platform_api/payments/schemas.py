@@ -1,0 +1,81 @@
+"""What goes over the wire about payments."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from platform_api.orders.schemas import Ident
+
+Reason = Literal["requested_by_customer", "duplicate", "not_as_described", "seller_cancelled"]
+
+
+class NewRefund(BaseModel):
+    """What to give back. amount_minor: left out for all that is left of the line."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    line_id: Ident = Field(examples=["lin_01h8example"])
+    amount_minor: Annotated[int, Field(ge=1, le=2**53, strict=True)] | None = Field(default=None, examples=[500])
+    reason: Reason = "requested_by_customer"
+
+
+class RefundEntry(BaseModel):
+    """A refund. requested: the provider has not said yet whether it is done."""
+
+    id: str
+    order_id: str
+    line_id: str
+    amount_minor: int
+    currency: str
+    reason: Reason
+    status: Literal["requested", "succeeded", "failed"]
+    created_at: datetime
+    settled_at: datetime | None
+
+
+class Refunds(BaseModel):
+    """All refunds of an order that the caller may see."""
+
+    items: list[RefundEntry]
+
+
+class BalanceEntry(BaseModel):
+    """An account's balance: debit above zero, credit below."""
+
+    account: str
+    tenant_id: str
+    currency: str
+    minor: int
+
+
+class Balances(BaseModel):
+    """Every account of the ledger."""
+
+    items: list[BalanceEntry]
+
+
+class NewReconciliation(BaseModel):
+    """since: only what changed at the provider from then on; left out for everything, the books' sums included."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: AwareDatetime | None = None
+
+
+class FindingEntry(BaseModel):
+    """One difference between the provider and this side."""
+
+    kind: str
+    subject_id: str
+    action: Literal["corrected", "flagged"]
+    detail: str
+
+
+class ReconciliationEntry(BaseModel):
+    """What reconciling found. clean: nothing is left that a person must look at."""
+
+    intents_seen: int
+    refunds_seen: int
+    clean: bool
+    findings: list[FindingEntry]
