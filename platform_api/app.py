@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from platform_api.access import PUBLIC, access
 from platform_api.accounts.feature import ACCOUNTS, identify
 from platform_api.clock import Clock, system_clock
+from platform_api.consents.feature import CONSENTS
 from platform_api.database import Database
 from platform_api.features import Feature
 from platform_api.middleware import Limited, Metrics, Observed, Tagged
@@ -26,9 +27,10 @@ from platform_api.openapi import install_openapi
 from platform_api.privacy.feature import PRIVACY
 from platform_api.problems import install_problems, problem_response
 from platform_api.rates import Rates
+from platform_api.recommendations.history_port import NoHistories
 from platform_api.settings import Settings
 
-FEATURES: tuple[Feature, ...] = (ACCOUNTS, MODELS, PRIVACY)
+FEATURES: tuple[Feature, ...] = (ACCOUNTS, MODELS, PRIVACY, CONSENTS)
 _CANDIDATES = re.compile(r"/api/v1/models/[^/]+/candidates")
 
 
@@ -56,6 +58,7 @@ def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
     app.state.identify = identify
     app.state.features = FEATURES
     app.state.snapshots = NoSnapshots()
+    app.state.histories = NoHistories()
     app.state.artifacts = ArtifactStore(settings.data_folder)
     app.state.models = LiveModels(app.state.artifacts, metrics.registry)
     install_problems(app)
