@@ -27,10 +27,12 @@ from platform_api.openapi import install_openapi
 from platform_api.privacy.feature import PRIVACY
 from platform_api.problems import install_problems, problem_response
 from platform_api.rates import Rates
+from platform_api.recommendations.feature import RECOMMENDATIONS
 from platform_api.recommendations.history_port import NoHistories
+from platform_api.recommendations.on_sale_port import NothingOnSale
 from platform_api.settings import Settings
 
-FEATURES: tuple[Feature, ...] = (ACCOUNTS, MODELS, PRIVACY, CONSENTS)
+FEATURES: tuple[Feature, ...] = (ACCOUNTS, MODELS, PRIVACY, CONSENTS, RECOMMENDATIONS)
 _CANDIDATES = re.compile(r"/api/v1/models/[^/]+/candidates")
 
 
@@ -59,6 +61,7 @@ def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
     app.state.features = FEATURES
     app.state.snapshots = NoSnapshots()
     app.state.histories = NoHistories()
+    app.state.on_sale = NothingOnSale()
     app.state.artifacts = ArtifactStore(settings.data_folder)
     app.state.models = LiveModels(app.state.artifacts, metrics.registry)
     install_problems(app)

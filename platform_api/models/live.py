@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from sqlmodel import Session
 
 from platform_api.models import queries
@@ -50,6 +50,13 @@ class LiveModels:
         self._lock = threading.Lock()
         self._loaded: OrderedDict[_Key, Loaded] = OrderedDict()
         self._failed: dict[_Key, float] = {}
+        self.overlap = Histogram(
+            "zhiyin_shadow_overlap",
+            "Share of a served list that the shadow model's list has too",
+            ("name",),
+            buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+            registry=registry,
+        )
         self.loads = Counter("zhiyin_model_loads", "Models loaded into memory", ("name",), registry=registry)
         self.failures = Counter(
             "zhiyin_model_load_failures", "Live models that could not be loaded", ("name",), registry=registry

@@ -128,10 +128,15 @@ def _use_consents(shop: Shop, person: Person) -> None:
     agree(person, *PURPOSES)
 
 
+def _use_recommendations(shop: Shop, person: Person) -> None:
+    assert person.send("PUT", "/me/recommendation-settings", {"personalised": False}).status_code == 200
+
+
 USES: dict[str, Callable[[Shop, Person], None]] = {
     "accounts": _use_account,
     "models": _use_models,
     "consents": _use_consents,
+    "recommendations": _use_recommendations,
 }
 
 
