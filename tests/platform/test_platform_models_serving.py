@@ -62,15 +62,15 @@ def test_the_history_tells_everything_in_order(shop: Shop) -> None:
     ]
 
 
-@pytest.mark.parametrize("table", ["model_events", "privacy_releases"])
-@pytest.mark.parametrize("change", ["UPDATE {} SET number = number + 100", "DELETE FROM {}"])
-def test_the_database_itself_refuses_to_change_what_happened(shop: Shop, table: str, change: str) -> None:
+def test_the_database_itself_refuses_to_change_what_happened(shop: Shop) -> None:
     publisher_of(shop).make_live(1)
-    assert table in APPEND_ONLY
-    with pytest.raises(DatabaseError, match="append-only"), shop.app.state.database.writing() as session:
-        session.execute(text(change.format(table)))
-    with shop.app.state.database.reading() as session:
-        assert session.execute(text(f"SELECT min(number) FROM {table}")).scalar_one() < 100
+    for table in ("model_events", "privacy_releases"):
+        assert table in APPEND_ONLY
+        for change in ("UPDATE {} SET number = number + 100", "DELETE FROM {}"):
+            with pytest.raises(DatabaseError, match="append-only"), shop.app.state.database.writing() as session:
+                session.execute(text(change.format(table)))
+        with shop.app.state.database.reading() as session:
+            assert session.execute(text(f"SELECT min(number) FROM {table}")).scalar_one() < 100
 
 
 def test_a_client_fetches_the_artifact_in_parts_and_ranks_alone(shop: Shop) -> None:
