@@ -1,5 +1,6 @@
 """The service as one ASGI application: features, conventions around them, health and metrics."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,23 +15,37 @@ from platform_api.accounts.feature import ACCOUNTS, identify
 from platform_api.catalogue.entitled import nobody_bought
 from platform_api.catalogue.feature import CATALOGUE
 from platform_api.clock import Clock, system_clock
+from platform_api.consents.feature import CONSENTS
 from platform_api.database import Database
 from platform_api.features import Feature
 from platform_api.middleware import Limited, Metrics, Observed, Tagged
+from platform_api.models.absent import NoSnapshots
+from platform_api.models.feature import MODELS
+from platform_api.models.files import ArtifactStore
+from platform_api.models.live import LiveModels
+from platform_api.models.queries import live
+from platform_api.models.uploads import OVERHEAD_BYTES
 from platform_api.openapi import install_openapi
 from platform_api.orders.feature import ORDERS
 from platform_api.orders.shelf import EmptyShelf, Shelf
 from platform_api.payments.feature import PAYMENTS
 from platform_api.payments.http_provider import HttpProvider
 from platform_api.payments.provider import PaymentProvider
+from platform_api.privacy.feature import PRIVACY
 from platform_api.problems import install_problems, problem_response
 from platform_api.rates import Rates
+from platform_api.recommendations.feature import RECOMMENDATIONS
+from platform_api.recommendations.history_port import NoHistories
+from platform_api.recommendations.on_sale_port import NothingOnSale
 from platform_api.reviews.feature import REVIEWS
 from platform_api.search.feature import SEARCH
 from platform_api.settings import Settings
 from platform_api.snapshots.feature import SNAPSHOTS
 
-FEATURES: tuple[Feature, ...] = (ACCOUNTS, CATALOGUE, SEARCH, SNAPSHOTS, REVIEWS, ORDERS, PAYMENTS)
+FEATURES: tuple[Feature, ...] = (
+    ACCOUNTS, CATALOGUE, SEARCH, SNAPSHOTS, REVIEWS, ORDERS, PAYMENTS, MODELS, PRIVACY, CONSENTS, RECOMMENDATIONS,
+)  # fmt: skip
+_CANDIDATES = re.compile(r"/api/v1/models/[^/]+/candidates")
 
 
 def create_app(
@@ -67,17 +82,27 @@ def create_app(
     app.state.is_entitled = nobody_bought
     app.state.provider = provider or own_provider
     app.state.shelf = shelf or EmptyShelf()
+    app.state.features = FEATURES
+    app.state.snapshots = NoSnapshots()
+    app.state.histories = NoHistories()
+    app.state.on_sale = NothingOnSale()
+    app.state.artifacts = ArtifactStore(settings.data_folder)
+    app.state.models = LiveModels(app.state.artifacts, metrics.registry)
     install_problems(app)
     api = APIRouter(prefix="/api/v1")
     for feature in FEATURES:
         for router in feature.routers:
             api.include_router(router)
     app.include_router(api)
+    for feature in FEATURES:
+        for page in feature.pages:
+            app.include_router(page)
     app.include_router(_health())
     install_openapi(app)
     # The last one added is the outermost.
     app.add_middleware(Tagged)
-    app.add_middleware(Limited, max_body_bytes=settings.max_body_bytes)
+    larger = ((_CANDIDATES, settings.max_model_bytes + OVERHEAD_BYTES),)
+    app.add_middleware(Limited, max_body_bytes=settings.max_body_bytes, larger=larger)
     app.add_middleware(Observed, metrics=metrics)
     return app
 
@@ -92,13 +117,15 @@ def _health() -> APIRouter:
 
     @router.get("/readyz", **access(PUBLIC))
     def ready(request: Request) -> Response:
-        """The database answers; 503 otherwise."""
+        """The database answers; 503 otherwise. Without a live model lists are of new items, and the body says so."""
         try:
             with request.app.state.database.reading() as session:
                 session.execute(text("SELECT 1"))
+                model = live(session, request.app.state.settings.recommender)
         except SQLAlchemyError:
             return problem_response(request, "unavailable", "the database does not answer")
-        return JSONResponse({"status": "ready"})
+        named = "none; new items are recommended" if model is None else f"{model.name} {model.version}"
+        return JSONResponse({"status": "ready", "model": named})
 
     @router.get("/metrics", include_in_schema=False, **access(PUBLIC))
     def metrics(request: Request) -> Response:

@@ -24,11 +24,13 @@ def _keep(session: Session, user_id: str, now: datetime) -> None:
 class Feature:
     """export(session, user_id): everything kept of a person, as JSON values under names of the feature.
 
+    pages: routes for people, outside the API's address.
     erase(session, user_id, now): removes it, or makes it nobody's where law asks that records stay (money).
     """
 
     name: str
     routers: tuple[APIRouter, ...]
+    pages: tuple[APIRouter, ...] = ()
     personal_tables: tuple[type[SQLModel], ...] = ()
     export: Callable[[Session, str], dict[str, Any]] = _nothing
     erase: Callable[[Session, str, datetime], None] = _keep

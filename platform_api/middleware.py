@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -83,18 +84,22 @@ class Observed:
 
 
 class Limited:
-    """Refuses bodies above the limit, declared or not."""
+    """Refuses bodies above the limit, declared or not. larger: limits of their own for paths that match."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
-        self._app, self._limit = app, max_body_bytes
+    def __init__(self, app: ASGIApp, max_body_bytes: int, larger: Sequence[tuple[re.Pattern[str], int]] = ()) -> None:
+        self._app, self._limit, self._larger = app, max_body_bytes, larger
+
+    def _limit_of(self, path: str) -> int:
+        return next((limit for pattern, limit in self._larger if pattern.fullmatch(path)), self._limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._limit_of(scope["path"])
         declared = Headers(scope=scope).get("content-length", "0")
-        if not declared.isdecimal() or int(declared) > self._limit:
-            await self._refusal(scope)(scope, receive, send)
+        if not declared.isdecimal() or int(declared) > limit:
+            await self._refusal(scope, limit)(scope, receive, send)
             return
         seen = 0
 
@@ -102,15 +107,15 @@ class Limited:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._limit:
+            if seen > limit:
                 # The framework turns any other error met while reading a body into 400.
-                raise HTTPException(413, f"a body may have {self._limit} bytes")
+                raise HTTPException(413, f"a body may have {limit} bytes")
             return message
 
         await self._app(scope, counted, send)
 
-    def _refusal(self, scope: Scope) -> Any:
-        return problem_response(Request(scope), "too-large", f"a body may have {self._limit} bytes")
+    def _refusal(self, scope: Scope, limit: int) -> Any:
+        return problem_response(Request(scope), "too-large", f"a body may have {limit} bytes")
 
 
 class Tagged:

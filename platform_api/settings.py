@@ -50,6 +50,19 @@ class Settings(BaseSettings):
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400, description="life of an access token")] = 900
     refresh_token_days: Annotated[int, Field(ge=1, le=365, description="life of a refresh token")] = 30
     max_body_bytes: Annotated[int, Field(ge=1_000, description="largest body of a request")] = 1_000_000
+    max_model_bytes: Annotated[int, Field(ge=1_000, description="largest tensor file of a posted model")] = 64_000_000
+    model_max_epsilon: Annotated[
+        float, Field(gt=0, le=1_000, description="largest epsilon that a model's privacy statement may have")
+    ] = 8.0
+    model_max_delta: Annotated[
+        float, Field(gt=0, lt=0.01, description="largest delta of such a statement; totals are stated at it")
+    ] = 1e-5
+    model_max_loss: Annotated[
+        float, Field(ge=0, le=1, description="how much lower than the live model's NDCG@10 a new model's may be")
+    ] = 0.002
+    recommender: Annotated[
+        str, Field(pattern="^[a-z0-9][a-z0-9-]{0,63}$", description="name of the model that recommendations come from")
+    ] = "recommender"
     logins_a_minute: Annotated[int, Field(ge=1, description="attempts to log in or register from one address")] = 20
     writes_a_minute: Annotated[int, Field(ge=1, description="requests other than GET from one caller")] = 300
     min_ratings_shown: Annotated[

@@ -1,0 +1,1 @@
+"""Consent by purpose, handing out and erasing all that is kept of a person, and histories for the federation."""

@@ -1,0 +1,54 @@
+"""What is on sale. Lists ask; the catalogue answers. `app.state.on_sale` holds the answer in use."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+from sqlmodel import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicItem:
+    """A product as its shop page shows it."""
+
+    id: str
+    title: str
+    category: str
+
+
+class OnSale(Protocol):
+    """Products that anybody may buy now: published, not archived."""
+
+    def available(self, session: Session, ids: Collection[str]) -> Collection[str]:
+        """Those of the products that are on sale."""
+        ...
+
+    def describe(self, session: Session, ids: Collection[str]) -> Mapping[str, PublicItem]:
+        """Those of the products that were ever published, as they are shown now."""
+        ...
+
+    def newest(self, session: Session, *, category: str | None, limit: int) -> list[PublicItem]:
+        """Products on sale, the newest first; of one category where it is given."""
+        ...
+
+
+class NothingOnSale:
+    """The answer of a service without a catalogue."""
+
+    def available(self, session: Session, ids: Collection[str]) -> Collection[str]:
+        return ()
+
+    def describe(self, session: Session, ids: Collection[str]) -> Mapping[str, PublicItem]:
+        return {}
+
+    def newest(self, session: Session, *, category: str | None, limit: int) -> list[PublicItem]:
+        return []
+
+
+def _on_sale(request: Request) -> OnSale:
+    found: OnSale = request.app.state.on_sale
+    return found
+
+
+KnownOnSale = Annotated[OnSale, Depends(_on_sale)]
