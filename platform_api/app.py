@@ -12,22 +12,22 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from platform_api.access import PUBLIC, access
 from platform_api.accounts.feature import ACCOUNTS, identify
-from platform_api.catalogue.entitled import nobody_bought
 from platform_api.catalogue.feature import CATALOGUE
 from platform_api.clock import Clock, system_clock
 from platform_api.consents.feature import CONSENTS
 from platform_api.database import Database
 from platform_api.features import Feature
+from platform_api.joints import CatalogueOnSale, CatalogueShelf, PaidHistories
 from platform_api.middleware import Limited, Metrics, Observed, Tagged
-from platform_api.models.absent import NoSnapshots
 from platform_api.models.feature import MODELS
 from platform_api.models.files import ArtifactStore
 from platform_api.models.live import LiveModels
 from platform_api.models.queries import live
 from platform_api.models.uploads import OVERHEAD_BYTES
 from platform_api.openapi import install_openapi
+from platform_api.orders.entitlements import is_entitled
 from platform_api.orders.feature import ORDERS
-from platform_api.orders.shelf import EmptyShelf, Shelf
+from platform_api.orders.shelf import Shelf
 from platform_api.payments.feature import PAYMENTS
 from platform_api.payments.http_provider import HttpProvider
 from platform_api.payments.provider import PaymentProvider
@@ -35,12 +35,11 @@ from platform_api.privacy.feature import PRIVACY
 from platform_api.problems import install_problems, problem_response
 from platform_api.rates import Rates
 from platform_api.recommendations.feature import RECOMMENDATIONS
-from platform_api.recommendations.history_port import NoHistories
-from platform_api.recommendations.on_sale_port import NothingOnSale
 from platform_api.reviews.feature import REVIEWS
 from platform_api.search.feature import SEARCH
 from platform_api.settings import Settings
 from platform_api.snapshots.feature import SNAPSHOTS
+from platform_api.snapshots.service import PublishedSnapshots
 
 FEATURES: tuple[Feature, ...] = (
     ACCOUNTS, CATALOGUE, SEARCH, SNAPSHOTS, REVIEWS, ORDERS, PAYMENTS, MODELS, PRIVACY, CONSENTS, RECOMMENDATIONS,
@@ -79,13 +78,13 @@ def create_app(
     app.state.rates = Rates(settings)
     app.state.metrics = metrics
     app.state.identify = identify
-    app.state.is_entitled = nobody_bought
+    app.state.is_entitled = is_entitled
     app.state.provider = provider or own_provider
-    app.state.shelf = shelf or EmptyShelf()
+    app.state.shelf = shelf or CatalogueShelf()
     app.state.features = FEATURES
-    app.state.snapshots = NoSnapshots()
-    app.state.histories = NoHistories()
-    app.state.on_sale = NothingOnSale()
+    app.state.snapshots = PublishedSnapshots(settings)
+    app.state.histories = PaidHistories()
+    app.state.on_sale = CatalogueOnSale()
     app.state.artifacts = ArtifactStore(settings.data_folder)
     app.state.models = LiveModels(app.state.artifacts, metrics.registry)
     install_problems(app)

@@ -60,6 +60,15 @@ def published_products(session: Session, ids: Iterable[str] | None) -> list[Publ
     wanted = _published().order_by(col(Product.id))
     if ids is None:
         return [_as_published(row) for row in session.execute(wanted)]
+    return _in_stretches(session, wanted, ids)
+
+
+def ever_published(session: Session, ids: Iterable[str]) -> list[PublishedProduct]:
+    """Those of the products that are or were on sale, in their last published version, by id."""
+    return _in_stretches(session, _published(archived_too=True).order_by(col(Product.id)), ids)
+
+
+def _in_stretches(session: Session, wanted: Select[Any], ids: Iterable[str]) -> list[PublishedProduct]:
     # In stretches: a statement has room for a limited number of values.
     sought = sorted(set(ids))
     stretches = (sought[start : start + _STRETCH] for start in range(0, len(sought), _STRETCH))
@@ -206,7 +215,7 @@ def free_slots(
     return list(session.exec(wanted.order_by(begins, col(ConsultingSlot.id)).limit(limit)).all())
 
 
-def _published() -> Select[Any]:
+def _published(*, archived_too: bool = False) -> Select[Any]:
     joined = and_(
         col(ProductVersion.product_id) == col(Product.id), col(ProductVersion.number) == col(Product.current_version)
     )
@@ -225,8 +234,8 @@ def _published() -> Select[Any]:
         Product.tenant_id,
         Product.first_published_at,
     )
-    wanted: Select[Any] = select(*chosen).join(ProductVersion, joined).where(on_sale())
-    return wanted
+    wanted: Select[Any] = select(*chosen).join(ProductVersion, joined)
+    return wanted if archived_too else wanted.where(on_sale())
 
 
 def _as_published(row: Row[Any]) -> PublishedProduct:

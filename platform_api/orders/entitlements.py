@@ -76,6 +76,12 @@ def is_entitled(session: Session, user_id: str, product_id: str, version: int | 
     return session.exec(wanted.limit(1)).first() is not None
 
 
+def active(session: Session, user_id: str) -> list[Entitlement]:
+    """Everything that a person may use, by the time it was granted."""
+    wanted = select(Entitlement).where(col(Entitlement.user_id) == user_id, col(Entitlement.status) == "active")
+    return list(session.exec(wanted.order_by(col(Entitlement.granted_at), col(Entitlement.id))).all())
+
+
 def entitlements_after(session: Session, user_id: str, after: str | None, limit: int) -> list[Entitlement]:
     """A person's active claims, by id."""
     wanted = select(Entitlement).where(col(Entitlement.user_id) == user_id, col(Entitlement.status) == "active")

@@ -1,0 +1,77 @@
+"""Where features meet: what orders, lists and the registry ask of one another, answered by those that know.
+
+Each asks through a protocol of its own; only this module imports both sides.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, time
+
+from sqlmodel import Session
+
+from platform_api.catalogue import queries as catalogue
+from platform_api.catalogue import slots
+from platform_api.orders import entitlements
+from platform_api.orders.shelf import Sellable
+from platform_api.recommendations.on_sale_port import PublicItem
+from platform_api.reviews import queries as reviews
+
+
+class CatalogueShelf:
+    """The catalogue as orders see it."""
+
+    def sellable(self, session: Session, product_id: str) -> Sellable:
+        found = catalogue.sellable(session, product_id)
+        return Sellable(
+            product_id=found.id,
+            version=found.version,
+            kind=found.kind,
+            title=found.title,
+            price_minor=found.price_minor,
+            currency=found.currency,
+            seller_tenant_id=catalogue.tenant_of(session, product_id) or "",
+        )
+
+    def hold_slot(self, session: Session, slot_id: str, order_id: str, now: datetime) -> str:
+        return slots.hold_slot(session, slot_id, order_id, now).product_id
+
+    def release_slot(self, session: Session, slot_id: str, order_id: str) -> None:
+        slots.release_slot(session, slot_id, order_id)
+
+
+class CatalogueOnSale:
+    """The catalogue as lists see it."""
+
+    def available(self, session: Session, ids: Collection[str]) -> Collection[str]:
+        return {found.id for found in catalogue.published_products(session, ids)}
+
+    def describe(self, session: Session, ids: Collection[str]) -> Mapping[str, PublicItem]:
+        return {
+            found.id: PublicItem(id=found.id, title=found.title, category=found.category)
+            for found in catalogue.ever_published(session, ids)
+        }
+
+    def newest(self, session: Session, *, category: str | None, limit: int) -> list[PublicItem]:
+        filters = catalogue.Filters(category=category)
+        found = catalogue.listed(session, filters, "newest", None, limit)
+        return [PublicItem(id=entry.id, title=entry.title, category=entry.category) for entry in found]
+
+
+class PaidHistories:
+    """What a person bought and rated."""
+
+    def purchases(self, session: Session, user_id: str) -> list[tuple[str, datetime]]:
+        return [
+            (claim.product_id, claim.granted_at)
+            for claim in entitlements.active(session, user_id)
+            if claim.granted_at is not None
+        ]
+
+    def ratings(self, session: Session, user_id: str) -> list[tuple[str, int, datetime]]:
+        # The day is all that is kept of when a review was written.
+        return [
+            (review.product_id, review.rating, datetime.combine(review.written_on, time(), UTC))
+            for review in reviews.of_person(session, user_id)
+        ]
+
+    def owned(self, session: Session, user_id: str) -> Collection[str]:
+        return {claim.product_id for claim in entitlements.active(session, user_id)}
