@@ -259,8 +259,8 @@ def _run(url: str, examples: int) -> Counter[str]:
 
 
 def test_random_operations_leave_both_sides_books_in_agreement() -> None:
-    """MONEY_EXAMPLES=150 in the environment plays more than 10,000 operations, which takes minutes."""
-    examples = int(os.environ.get("MONEY_EXAMPLES", "8"))
+    """MONEY_EXAMPLES=190 in the environment plays more than 10,000 operations, which takes minutes."""
+    examples = int(os.environ.get("MONEY_EXAMPLES", "24"))
     counted = _run("sqlite://", examples)
     print(sum(counted.values()), "operations", dict(counted))
     assert sum(counted.values()) >= 40 * examples, counted
