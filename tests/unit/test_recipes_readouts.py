@@ -63,6 +63,21 @@ def test_a_projection_of_full_rank_changes_nothing_and_a_small_one_lowers_the_ra
     assert np.all(low.diagonal() == 0)
 
 
+@pytest.mark.parametrize(("ridge", "definite"), [(1.0, True), (1e-3, False)])
+def test_weights_from_eigenvalues_are_those_from_an_inverse(ridge: float, definite: bool) -> None:
+    made, _ = release()
+    settings = WeightsSettings(threshold=0.0, ridge=ridge, diagonal=0.5)
+    values, vectors = np.linalg.eigh(np.maximum(pair_matrix(made, diagonal=0.5), 0.0))
+    assert (values[0] + ridge * made.num_users > 0) == definite
+    if not definite:
+        values = np.maximum(values, 0.0)
+    inverse = np.linalg.inv(vectors @ np.diag(values + ridge * made.num_users) @ vectors.T)
+    expected = inverse / -inverse.diagonal()[None, :]
+    np.fill_diagonal(expected, 0.0)
+    for eigh in (None, np.linalg.eigh):
+        np.testing.assert_allclose(weights_readout(made, settings, eigh=eigh), expected, atol=1e-6)
+
+
 def test_factors_without_noise_reproduce_the_shrunk_matrix() -> None:
     made, _ = release()
     factors = factors_readout(made, FactorsSettings(ridge=0.01, diagonal=1.0)).astype(np.float64)
