@@ -3,12 +3,14 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.routing import BaseRoute
 
 from platform_api.access import PUBLIC, access
 from platform_api.accounts.feature import ACCOUNTS, identify
@@ -88,15 +90,7 @@ def create_app(
     app.state.artifacts = ArtifactStore(settings.data_folder)
     app.state.models = LiveModels(app.state.artifacts, metrics.registry)
     install_problems(app)
-    api = APIRouter(prefix="/api/v1")
-    for feature in FEATURES:
-        for router in feature.routers:
-            api.include_router(router)
-    app.include_router(api)
-    for feature in FEATURES:
-        for page in feature.pages:
-            app.include_router(page)
-    app.include_router(_health())
+    app.router.routes.extend(_routes())
     install_openapi(app)
     # The last one added is the outermost.
     app.add_middleware(Tagged)
@@ -104,6 +98,21 @@ def create_app(
     app.add_middleware(Limited, max_body_bytes=settings.max_body_bytes, larger=larger)
     app.add_middleware(Observed, metrics=metrics)
     return app
+
+
+@cache
+def _routes() -> tuple[BaseRoute, ...]:
+    # Built once a process, whatever the number of applications: working out what each route takes is slow.
+    api, everything = APIRouter(prefix="/api/v1"), APIRouter()
+    for feature in FEATURES:
+        for router in feature.routers:
+            api.include_router(router)
+    everything.include_router(api)
+    for feature in FEATURES:
+        for page in feature.pages:
+            everything.include_router(page)
+    everything.include_router(_health())
+    return tuple(everything.routes)
 
 
 def _health() -> APIRouter:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from sqlmodel import SQLModel
 
 from platform_api.app import create_app
+from platform_api.database import Database
 from platform_api.settings import Settings
 
 API = "/api/v1"
@@ -122,11 +123,16 @@ def settings_for(database_url: str, folder: Path, **changes: Any) -> Settings:
     )
 
 
+def create_tables(database: Database) -> None:
+    """Every table, where there is none yet."""
+    SQLModel.metadata.create_all(database.engine)
+
+
 @contextmanager
 def opened_shop(settings: Settings, clock: Hand | None = None, **parts: Any) -> Iterator[Shop]:
     """The service with every table on an empty database. parts: those that create_app takes."""
     clock = clock or Hand()
     app = create_app(settings, clock=clock, **parts)
-    SQLModel.metadata.create_all(app.state.database.engine)
+    create_tables(app.state.database)
     with TestClient(app, base_url=settings.public_url, raise_server_exceptions=False) as http:
         yield Shop(http, clock, settings)

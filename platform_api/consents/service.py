@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, delete, select, update
+from sqlmodel import Session, col, select, update
 
 from platform_api.accounts import service as accounts
 from platform_api.accounts.tables import User
@@ -15,7 +15,6 @@ from platform_api.consents.purposes import BOUND_TO_POLICY, PURPOSES, Purpose
 from platform_api.consents.schemas import ConsentChange, ConsentEntry, Consents, NewPolicy
 from platform_api.consents.tables import ConsentReceipt, Policy
 from platform_api.features import Feature
-from platform_api.idempotency import IdempotentRequest
 from platform_api.problems import Problem
 
 
@@ -96,10 +95,9 @@ def export_consents(session: Session, user_id: str) -> dict[str, Any]:
 
 
 def erase_consents(session: Session, user_id: str, now: datetime) -> None:
-    """Receipts stay as proof, under a pseudonym drawn now and kept nowhere else. Answers kept for replay go."""
+    """Receipts stay as proof, under a pseudonym drawn now and kept nowhere else."""
     pseudonym = new_id("gone")
     session.exec(update(ConsentReceipt).where(col(ConsentReceipt.user_id) == user_id).values(user_id=pseudonym))
-    session.exec(delete(IdempotentRequest).where(col(IdempotentRequest.caller_id) == user_id))
 
 
 def _entry(session: Session, user_id: str, purpose: Purpose, version: int | None) -> ConsentEntry:

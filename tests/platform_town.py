@@ -1,0 +1,150 @@
+"""A shop in which everything exists once and belongs to somebody: two tenants, their people, and what they made."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from platform_api.access import SCOPES_OF_ROLES
+from platform_api.sandbox.provider import Sandbox
+from platform_api.settings import Settings
+from tests import catalogue_cast, money_cast
+from tests.platform_cast import Hand, Person, Shop, opened_shop
+from tests.platform_histories import agree, publish
+from tests.platform_models import publisher_of
+
+KINDS = ("course", "consulting")
+PEOPLE = ("learner", "creator", "reviewer", "tenant-operator", "platform-operator", "researcher")
+
+
+@dataclass
+class Tenant:
+    """A partner's people and programs, and what is the partner's. things: ids by the names of path parameters."""
+
+    id: str
+    people: dict[str, Person]
+    programs: dict[str, Person]
+    things: dict[str, str] = field(default_factory=dict)
+    draft: str = ""
+    in_review: str = ""
+
+    @property
+    def callers(self) -> dict[str, Person]:
+        return {**self.people, **self.programs}
+
+
+@dataclass
+class Town:
+    """The shop, two tenants, a learner who bought at both, and whoever belongs to no tenant."""
+
+    shop: Shop
+    catalogue: catalogue_cast.Market
+    money: money_cast.Market
+    tenants: tuple[Tenant, Tenant]
+    buyer: Person
+    others: dict[str, Person]
+
+    @property
+    def callers(self) -> dict[str, Person | None]:
+        """Everyone who may call, nobody included, by a name."""
+        ours = self.tenants[0].callers
+        return {
+            "nobody": None,
+            "buyer": self.buyer,
+            **{f"tenant's {name}": person for name, person in ours.items()},
+            **self.others,
+        }
+
+    def log_in_again(self, person: Person) -> None:
+        """After a log-out: the same person with new tokens, in place."""
+        fresh = self.shop.log_in(person.email)
+        person.token, person.refresh_token = fresh.token, fresh.refresh_token
+
+
+@contextmanager
+def opened_town(settings: Settings) -> Iterator[Town]:
+    """Everything through the doors that people use, except for products, which are stocked at once."""
+    clock = Hand()
+    sandbox = Sandbox(webhook_secret=money_cast.SECRET, api_key=money_cast.KEY, clock=clock)
+    provider = money_cast.provider_of(sandbox)
+    with opened_shop(settings, clock, provider=provider) as shop:
+        yield _settled(shop, sandbox)
+    provider.close()
+    sandbox.books.close()
+
+
+def _settled(shop: Shop, sandbox: Sandbox) -> Town:
+    market = catalogue_cast.open_market(shop)
+    money = money_cast.Market(shop, money_cast.Rack(), sandbox)
+    publish(shop)
+    operator = shop.register(None, "platform-operator")
+    tenants = (_tenant(shop, operator, "A"), _tenant(shop, operator, "B"))
+    buyer = shop.register()
+    agree(buyer, "service-personalisation", "training")
+    town = Town(shop, market, money, tenants, buyer, _without_tenant(shop, operator))
+    for tenant in tenants:
+        _furnish(town, tenant)
+    _models(town)
+    return town
+
+
+def _tenant(shop: Shop, operator: Person, name: str) -> Tenant:
+    tenant_id = operator.post("/tenants", {"name": f"Academy {name}"}).json()["id"]
+    roles = ("creator", "reviewer", "tenant-operator")
+    return Tenant(
+        id=tenant_id,
+        people={role: shop.register(None, role, tenant_id=tenant_id) for role in roles},
+        programs={
+            f"program with {scope}": shop.machine(scope, tenant_id=tenant_id)
+            for scope in sorted(SCOPES_OF_ROLES["tenant-operator"])
+        },
+    )
+
+
+def _without_tenant(shop: Shop, operator: Person) -> dict[str, Person]:
+    people = {role: shop.register(None, role) for role in PEOPLE if role not in ("tenant-operator", "platform-operator")}
+    programs = {f"program with {scope}": shop.machine(scope) for scope in ("models:publish", "bi:read")}
+    return {"platform-operator": operator, **people, **programs}
+
+
+def _furnish(town: Town, tenant: Tenant) -> None:
+    """A draft, a product in review, two on sale with times, an order of both with a refund, and a review."""
+    creator, reviewer = tenant.people["creator"], tenant.people["reviewer"]
+    market, mark = town.catalogue, f"canary of {tenant.id}"
+    tenant.draft = market.draft(creator, title=f"draft, {mark}", content=mark)
+    tenant.in_review = market.draft(creator, title=f"in review, {mark}", content=mark)
+    assert market.step(creator, tenant.in_review, "submit").status_code == 200
+    course, talk = (market.draft(creator, title=f"{kind} on sale", content=mark, kind=kind) for kind in KINDS)
+    for product_id in (course, talk):
+        assert market.step(creator, product_id, "submit").status_code == 200
+        assert market.step(reviewer, product_id, "publish").status_code == 200
+    slots = [_slot(market, creator, talk, day) for day in (2, 3)]
+    order = town.money.order(town.buyer, course).json()
+    assert town.money.card(order) == 200
+    town.money.deliver()
+    refund = partial(town.money.refund, town.others["platform-operator"], order, 100)
+    assert refund(key=f"refund-{tenant.id}").status_code == 201
+    wish = {"rating": 4, "text": mark, "show_name": False}
+    assert town.buyer.send("PUT", f"/products/{course}/reviews/mine", wish).status_code == 201
+    found = tenant.people["reviewer"].get(f"/products/{course}/reviews/moderation").json()["items"]
+    tenant.things.update(
+        product_id=course, slot_id=slots[0], order_id=order["id"], line_id=order["lines"][0]["id"],
+        review_id=found[0]["id"], user_id=creator.id, client_id=tenant.programs["program with fl:join"].id,
+        category="privacy", slug="privacy", tenant_id=tenant.id, talk_id=talk,
+    )  # fmt: skip
+
+
+def _slot(market: catalogue_cast.Market, creator: Person, product_id: str, day: int) -> str:
+    wish = {"starts_at": f"2030-02-0{day}T08:00:00Z", "ends_at": f"2030-02-0{day}T09:00:00Z"}
+    made = creator.post(f"/products/{product_id}/slots", wish, **{"If-Match": market.etag(creator, product_id)})
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+def _models(town: Town) -> None:
+    publisher = publisher_of(town.shop)
+    publisher.make_live(1)
+    made = publisher.operator.post("/snapshots")
+    assert made.status_code == 201, made.text
+    town.others["publisher"] = publisher.program
+    town.tenants[0].things.update(publisher_id=publisher.id, version="1", number="1", name="recommender")
