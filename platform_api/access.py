@@ -49,6 +49,7 @@ class Rule:
     roles: tuple[Role, ...] = ()
     scopes: tuple[Scope, ...] = ()
     people_only: bool = False
+    machines_only: bool = False
 
     def allows(self, caller: Caller | None) -> bool:
         """Whether this caller meets the rule."""
@@ -56,13 +57,16 @@ class Rule:
             return True
         if caller is None or (self.people_only and caller.kind != "person"):
             return False
+        if self.machines_only and caller.kind != "machine":
+            return False
         return (not self.roles or bool(caller.roles & set(self.roles))) and set(self.scopes) <= caller.scopes
 
     def describe(self) -> dict[str, Any]:
         """For OpenAPI's `x-access`."""
         if self.public:
             return {"public": True}
-        return {"roles": list(self.roles or ROLES), "scopes": list(self.scopes), "people_only": self.people_only}
+        only = {"people_only": self.people_only, "machines_only": self.machines_only}
+        return {"roles": list(self.roles or ROLES), "scopes": list(self.scopes), **only}
 
 
 PUBLIC = Rule(public=True)
@@ -88,7 +92,9 @@ def access(rule: Rule) -> dict[str, Any]:
         if caller is None:
             raise Problem("not-authenticated", headers={"WWW-Authenticate": "Bearer"})
         wanted = [*(rule.roles and [f"one of the roles {', '.join(rule.roles)}"]), *(f"scope {s}" for s in rule.scopes)]
-        raise Problem("forbidden", f"this needs {' and '.join(wanted) or 'a person, not a machine'}")
+        if rule.people_only or rule.machines_only:
+            wanted.append("a person, not a program" if rule.people_only else "a program, not a person")
+        raise Problem("forbidden", f"this needs {' and '.join(wanted)}")
 
     extra: dict[str, Any] = {"x-access": rule.describe()}
     if not rule.public:

@@ -17,7 +17,7 @@ from platform_api.accounts.feature import ACCOUNTS, identify
 from platform_api.catalogue.feature import CATALOGUE
 from platform_api.clock import Clock, system_clock
 from platform_api.consents.feature import CONSENTS
-from platform_api.database import Database
+from platform_api.database import Database, Turns
 from platform_api.features import Feature
 from platform_api.joints import CatalogueOnSale, CatalogueShelf, PaidHistories
 from platform_api.middleware import Limited, Metrics, Observed, Tagged
@@ -34,7 +34,7 @@ from platform_api.payments.feature import PAYMENTS
 from platform_api.payments.http_provider import HttpProvider
 from platform_api.payments.provider import PaymentProvider
 from platform_api.privacy.feature import PRIVACY
-from platform_api.problems import install_problems, problem_response
+from platform_api.problems import explanation, install_problems, problem_response
 from platform_api.rates import Rates
 from platform_api.recommendations.feature import RECOMMENDATIONS
 from platform_api.reviews.feature import REVIEWS
@@ -73,10 +73,14 @@ def create_app(
         description="A knowledge marketplace whose recommendations are learned where the histories are.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # The framework's own pages load scripts from elsewhere, which the policy of content forbids.
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.clock = clock
     app.state.database = Database(settings.database_url)
+    app.state.turns = Turns()
     app.state.rates = Rates(settings)
     app.state.metrics = metrics
     app.state.identify = identify
@@ -134,6 +138,10 @@ def _health() -> APIRouter:
             return problem_response(request, "unavailable", "the database does not answer")
         named = "none; new items are recommended" if model is None else f"{model.name} {model.version}"
         return JSONResponse({"status": "ready", "model": named})
+
+    @router.get("/problems/{slug}", include_in_schema=False, **access(PUBLIC))
+    def explain(slug: str) -> Response:
+        return explanation(slug)
 
     @router.get("/metrics", include_in_schema=False, **access(PUBLIC))
     def metrics(request: Request) -> Response:

@@ -1,14 +1,17 @@
 """One engine, two kinds of transaction. SQLite (WAL) and PostgreSQL behave alike from here on."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+import anyio
 from fastapi import Depends, Request
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
 _WRITES = "zhiyin_writes"
+# Both together are fewer than the 40 threads that routes run in, and each is fewer than a pool's 20 connections.
+_TURNS = 16
 
 
 class Database:
@@ -60,16 +63,43 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _read_session(request: Request) -> Iterator[Session]:
+class Turns:
+    """How many requests are in the database at a time, in one process; the others wait without a thread.
+
+    A request keeps its connection, on SQLite perhaps with the lock for writing, until its answer is put together, which
+    takes a thread again. Were all threads taken by requests that wait for that connection or lock, each would wait for
+    the other until the database gives up. errands: requests that ask a provider, which may take its time.
+    """
+
+    def __init__(self) -> None:
+        self.sessions = anyio.Semaphore(_TURNS)
+        self.errands = anyio.Semaphore(_TURNS)
+
+
+async def _turn(request: Request) -> AsyncIterator[None]:
+    async with request.app.state.turns.sessions:
+        yield
+
+
+async def _errand(request: Request) -> AsyncIterator[None]:
+    async with request.app.state.turns.errands:
+        yield
+
+
+# Scope "function": the transaction is committed before the answer leaves, so that what was promised is kept.
+Turn = Annotated[None, Depends(_turn, scope="function")]
+Errand = Annotated[None, Depends(_errand, scope="function")]
+
+
+def _read_session(request: Request, turn: Turn) -> Iterator[Session]:
     with request.app.state.database.reading() as session:
         yield session
 
 
-def _write_session(request: Request) -> Iterator[Session]:
+def _write_session(request: Request, turn: Turn) -> Iterator[Session]:
     with request.app.state.database.writing() as session:
         yield session
 
 
-# Scope "function": the transaction is committed before the answer leaves, so that what was promised is kept.
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 WriteSession = Annotated[Session, Depends(_write_session, scope="function")]

@@ -28,7 +28,7 @@ from sqlmodel import Field, Session, SQLModel, col, delete
 from platform_api.access import KnownCaller
 from platform_api.clock import Now
 from platform_api.columns import UtcDateTime, new_id
-from platform_api.database import Database
+from platform_api.database import Database, Errand
 from platform_api.problems import Problem
 
 # A request that has not ended by then died with its process; the same request may take its place.
@@ -192,6 +192,7 @@ async def _once(
     request: Request,
     caller: KnownCaller,
     now: Now,
+    errand: Errand,
     idempotency_key: Annotated[str | None, Header(description="1 to 255 printable ASCII characters")] = None,
 ) -> Once:
     if not idempotency_key or not _KEY.fullmatch(idempotency_key):

@@ -84,21 +84,22 @@ class Problem(Exception):
 
 
 def install_problems(app: FastAPI) -> None:
-    """Handlers for everything that can go wrong, and the pages that `type` points at."""
+    """Handlers for everything that can go wrong."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _internal)
 
-    @app.get("/problems/{slug}", include_in_schema=False)
-    def explain(slug: str) -> Response:
-        if slug not in PROBLEMS:
-            raise Problem("not-found", "no such kind of problem")
-        status, title, meaning = PROBLEMS[slug]
-        return HTMLResponse(
-            f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-            f"<h1>{html.escape(title)}</h1><p>Status {status}. {html.escape(meaning)}</p>"
-        )
+
+def explanation(slug: str) -> HTMLResponse:
+    """The page that `type` points at. Raises Problem (404)."""
+    if slug not in PROBLEMS:
+        raise Problem("not-found", "no such kind of problem")
+    status, title, meaning = PROBLEMS[slug]
+    return HTMLResponse(
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
+        f"<h1>{html.escape(title)}</h1><p>Status {status}. {html.escape(meaning)}</p>"
+    )
 
 
 def problem_response(

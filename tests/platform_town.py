@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 from platform_api.access import SCOPES_OF_ROLES
 from platform_api.sandbox.provider import Sandbox
 from platform_api.settings import Settings
+from platform_api.snapshots.service import PublishedSnapshots
 from tests import catalogue_cast, money_cast
 from tests.platform_cast import Hand, Person, Shop, opened_shop
 from tests.platform_histories import agree, publish
-from tests.platform_models import publisher_of
+from tests.platform_models import NUM_ITEMS, publisher_of
 
 KINDS = ("course", "consulting")
 PEOPLE = ("learner", "creator", "reviewer", "tenant-operator", "platform-operator", "researcher")
@@ -35,14 +35,14 @@ class Tenant:
 
 @dataclass
 class Town:
-    """The shop, two tenants, a learner who bought at both, and whoever belongs to no tenant."""
+    """The shop, two tenants, and whoever belongs to none. snapshot: digest of the published one."""
 
     shop: Shop
     catalogue: catalogue_cast.Market
     money: money_cast.Market
     tenants: tuple[Tenant, Tenant]
-    buyer: Person
     others: dict[str, Person]
+    snapshot: str = ""
 
     @property
     def callers(self) -> dict[str, Person | None]:
@@ -50,7 +50,6 @@ class Town:
         ours = self.tenants[0].callers
         return {
             "nobody": None,
-            "buyer": self.buyer,
             **{f"tenant's {name}": person for name, person in ours.items()},
             **self.others,
         }
@@ -79,9 +78,7 @@ def _settled(shop: Shop, sandbox: Sandbox) -> Town:
     publish(shop)
     operator = shop.register(None, "platform-operator")
     tenants = (_tenant(shop, operator, "A"), _tenant(shop, operator, "B"))
-    buyer = shop.register()
-    agree(buyer, "service-personalisation", "training")
-    town = Town(shop, market, money, tenants, buyer, _without_tenant(shop, operator))
+    town = Town(shop, market, money, tenants, _without_tenant(shop, operator))
     for tenant in tenants:
         _furnish(town, tenant)
     _models(town)
@@ -90,7 +87,7 @@ def _settled(shop: Shop, sandbox: Sandbox) -> Town:
 
 def _tenant(shop: Shop, operator: Person, name: str) -> Tenant:
     tenant_id = operator.post("/tenants", {"name": f"Academy {name}"}).json()["id"]
-    roles = ("creator", "reviewer", "tenant-operator")
+    roles = ("learner", "creator", "reviewer", "tenant-operator")
     return Tenant(
         id=tenant_id,
         people={role: shop.register(None, role, tenant_id=tenant_id) for role in roles},
@@ -108,8 +105,9 @@ def _without_tenant(shop: Shop, operator: Person) -> dict[str, Person]:
 
 
 def _furnish(town: Town, tenant: Tenant) -> None:
-    """A draft, a product in review, two on sale with times, an order of both with a refund, and a review."""
-    creator, reviewer = tenant.people["creator"], tenant.people["reviewer"]
+    """A draft, a product in review, two on sale, one with times; an order with a refund, and a review."""
+    creator, reviewer, buyer = (tenant.people[role] for role in ("creator", "reviewer", "learner"))
+    agree(buyer, "service-personalisation", "training")
     market, mark = town.catalogue, f"canary of {tenant.id}"
     tenant.draft = market.draft(creator, title=f"draft, {mark}", content=mark)
     tenant.in_review = market.draft(creator, title=f"in review, {mark}", content=mark)
@@ -119,14 +117,13 @@ def _furnish(town: Town, tenant: Tenant) -> None:
         assert market.step(creator, product_id, "submit").status_code == 200
         assert market.step(reviewer, product_id, "publish").status_code == 200
     slots = [_slot(market, creator, talk, day) for day in (2, 3)]
-    order = town.money.order(town.buyer, course).json()
+    order = town.money.order(buyer, course).json()
     assert town.money.card(order) == 200
     town.money.deliver()
-    refund = partial(town.money.refund, town.others["platform-operator"], order, 100)
-    assert refund(key=f"refund-{tenant.id}").status_code == 201
+    assert town.money.refund(town.others["platform-operator"], order, 100).status_code == 201
     wish = {"rating": 4, "text": mark, "show_name": False}
-    assert town.buyer.send("PUT", f"/products/{course}/reviews/mine", wish).status_code == 201
-    found = tenant.people["reviewer"].get(f"/products/{course}/reviews/moderation").json()["items"]
+    assert buyer.send("PUT", f"/products/{course}/reviews/mine", wish).status_code == 201
+    found = reviewer.get(f"/products/{course}/reviews/moderation").json()["items"]
     tenant.things.update(
         product_id=course, slot_id=slots[0], order_id=order["id"], line_id=order["lines"][0]["id"],
         review_id=found[0]["id"], user_id=creator.id, client_id=tenant.programs["program with fl:join"].id,
@@ -142,9 +139,14 @@ def _slot(market: catalogue_cast.Market, creator: Person, product_id: str, day: 
 
 
 def _models(town: Town) -> None:
+    """A live model of a published snapshot, which lists as many products as the model knows."""
+    town.catalogue.stock([{"title": f"课程 {number}"} for number in range(NUM_ITEMS - 2 * len(KINDS))])
     publisher = publisher_of(town.shop)
-    publisher.make_live(1)
-    made = publisher.operator.post("/snapshots")
-    assert made.status_code == 201, made.text
+    snapshots = town.shop.app.state.snapshots = PublishedSnapshots(town.shop.settings)
+    town.snapshot = publisher.operator.post("/snapshots").json()["digest"]
+    with town.shop.app.state.database.reading() as session:
+        snapshot = snapshots.catalogue(session, town.snapshot)
+    publisher.make_live(1, catalogue=snapshot)
     town.others["publisher"] = publisher.program
     town.tenants[0].things.update(publisher_id=publisher.id, version="1", number="1", name="recommender")
+    town.tenants[0].things.update(snapshot=town.snapshot)

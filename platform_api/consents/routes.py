@@ -26,7 +26,7 @@ from platform_api.problems import Problem
 from platform_api.recommendations.history_port import KnownHistories
 
 consents = APIRouter(tags=["consents"])
-JOINS = Rule(scopes=("fl:join",))
+JOINS = Rule(scopes=("fl:join",), machines_only=True)
 _CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 
@@ -111,7 +111,7 @@ def training_interactions(
     A page has up to `limit` learners, each whole; `Link` leads to the next. Only the first page has the header line,
     so that pages put together are one file for the client's import. For a tenant's program, not for people.
     """
-    if caller.kind != "machine" or not caller.tenant_id:
+    if not caller.tenant_id:
         raise Problem("forbidden", "this needs a program of a tenant")
     if not snapshots.known_digest(session, snapshot):
         raise Problem("not-found", "no such snapshot was published")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from platform_api.access import OPERATORS, PUBLIC, KnownCaller, Rule, access
 from platform_api.clock import Now
 from platform_api.cursors import Page, Paging
-from platform_api.database import ReadSession, WriteSession
+from platform_api.database import ReadSession, Turn, WriteSession
 from platform_api.models import queries, service
 from platform_api.models.files import ArtifactStore
 from platform_api.models.schemas import EventEntry, NewPublisher, Promotion, PublisherEntry, VersionEntry
@@ -64,6 +64,7 @@ def post_candidate(
     request: Request,
     name: ModelName,
     parts: Parts,
+    turn: Turn,
     caller: KnownCaller,
     snapshots: KnownSnapshots,
     store: Store,

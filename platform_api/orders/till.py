@@ -4,11 +4,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from platform_api.database import Errand
 from platform_api.orders.checkout import Till
 from platform_api.orders.service import Terms
 
 
-def _till(request: Request) -> Till:
+def _till(request: Request, errand: Errand) -> Till:
     state = request.app.state
     settings = state.settings
     terms = Terms(minutes=settings.order_minutes, fee_basis_points=settings.platform_fee_basis_points)
