@@ -1,10 +1,11 @@
 """A shop in which everything exists once and belongs to somebody: two tenants, their people, and what they made."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from platform_api.access import SCOPES_OF_ROLES
 from platform_api.sandbox.provider import Sandbox
 from platform_api.settings import Settings
 from platform_api.snapshots.service import PublishedSnapshots
@@ -13,8 +14,16 @@ from tests.platform_cast import Hand, Person, Shop, opened_shop
 from tests.platform_histories import agree, publish
 from tests.platform_models import NUM_ITEMS, publisher_of
 
+# Scopes by roles, stated a second time: a change of the service's own table must be meant.
+SCOPES: dict[str, set[str]] = {
+    "learner": set(),
+    "creator": {"catalog:write"},
+    "reviewer": set(),
+    "tenant-operator": {"fl:join", "catalog:write", "bi:read"},
+    "platform-operator": {"fl:join", "catalog:write", "models:publish", "bi:read"},
+    "researcher": {"bi:read"},
+}
 KINDS = ("course", "consulting")
-PEOPLE = ("learner", "creator", "reviewer", "tenant-operator", "platform-operator", "researcher")
 
 
 @dataclass
@@ -54,10 +63,44 @@ class Town:
             **self.others,
         }
 
+    def let_in(self, rule: dict[str, Any]) -> Person:
+        """Somebody of the first tenant or of none whom a declared rule lets in."""
+        everyone = {**self.others, **{f"tenant's {name}": person for name, person in self.tenants[0].callers.items()}}
+        return next(person for name, person in everyone.items() if expected(rule, who(name)) == 200)
+
     def log_in_again(self, person: Person) -> None:
         """After a log-out: the same person with new tokens, in place."""
         fresh = self.shop.log_in(person.email)
         person.token, person.refresh_token = fresh.token, fresh.refresh_token
+
+
+@dataclass(frozen=True)
+class Who:
+    """A caller as the rules see one."""
+
+    roles: frozenset[str]
+    scopes: frozenset[str]
+    machine: bool = False
+
+
+def who(name: str) -> Who:
+    """A caller by the name in `callers`; of a tenant where the name begins with its owner."""
+    role = re.sub("^(tenant's|other) ", "", name)
+    if "program" not in role and role != "publisher":
+        return Who(frozenset({role, "learner"}), frozenset(SCOPES[role]))
+    scope = "models:publish" if role == "publisher" else role.removeprefix("program with ")
+    return Who(frozenset({"tenant-operator" if name != role else "researcher"}), frozenset({scope}), machine=True)
+
+
+def expected(rule: dict[str, Any], caller: Who | None) -> int:
+    """What a declared rule (`x-access`) should give: 401, 403, or 200 for whatever else comes."""
+    if rule.get("public"):
+        return 200
+    if caller is None:
+        return 401
+    wrong_kind = rule["people_only" if caller.machine else "machines_only"]
+    fits = caller.roles & set(rule["roles"]) and set(rule["scopes"]) <= caller.scopes
+    return 200 if fits and not wrong_kind else 403
 
 
 @contextmanager
@@ -93,13 +136,13 @@ def _tenant(shop: Shop, operator: Person, name: str) -> Tenant:
         people={role: shop.register(None, role, tenant_id=tenant_id) for role in roles},
         programs={
             f"program with {scope}": shop.machine(scope, tenant_id=tenant_id)
-            for scope in sorted(SCOPES_OF_ROLES["tenant-operator"])
+            for scope in sorted(SCOPES["tenant-operator"])
         },
     )
 
 
 def _without_tenant(shop: Shop, operator: Person) -> dict[str, Person]:
-    people = {role: shop.register(None, role) for role in PEOPLE if role not in ("tenant-operator", "platform-operator")}
+    people = {role: shop.register(None, role) for role in ("learner", "creator", "reviewer", "researcher")}
     programs = {f"program with {scope}": shop.machine(scope) for scope in ("models:publish", "bi:read")}
     return {"platform-operator": operator, **people, **programs}
 

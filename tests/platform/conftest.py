@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from platform_api.accounts import service as accounts
 from platform_api.database import Database
 from tests.money_cast import Market, opened_market
 from tests.platform_cast import Shop, create_tables, opened_shop, settings_for
+from tests.platform_town import Town, opened_town
 
 _NUMBERS = count()
 
@@ -121,9 +122,25 @@ def settings_of(ready_url: str, tmp_path: Path) -> Any:
     return lambda **changes: settings_for(ready_url, tmp_path / "data", **changes)
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def shared_town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """One town for all tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("town")
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{shutil.copyfile(request.getfixturevalue('sqlite_template'), folder / 'platform.db')}"
+        else:
+            template = request.getfixturevalue("postgres_template")
+            url = stack.enter_context(_postgres_database(request.getfixturevalue("postgres"), template))
+        settings = settings_for(url, folder / "data", access_token_seconds=86_400)
+        yield stack.enter_context(opened_town(settings))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
     # The product's own cost is 64 MiB and three passes for every password, which a thousand log-ins need not show.
     quick = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1),))
-    monkeypatch.setattr(accounts, "HASHER", quick)
-    monkeypatch.setattr(accounts, "NOBODY", quick.hash("nobody"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "HASHER", quick)
+        patch.setattr(accounts, "NOBODY", quick.hash("nobody"))
+        yield

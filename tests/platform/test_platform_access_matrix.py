@@ -1,7 +1,6 @@
 """For everyone who may call and every route: what is declared is what happens. Read from the application itself."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,63 +9,24 @@ from fastapi.routing import iter_route_contexts
 from httpx2 import Response
 
 from platform_api.access import OPERATORS, PUBLIC, access
+from platform_api.problems import Problem
 from tests.platform_cast import Person
-from tests.platform_town import Town, opened_town
+from tests.platform_town import Town, expected, who
 
-# Scopes by roles, stated a second time: a change of the service's own table must be meant.
-SCOPES = {
-    "learner": set(),
-    "creator": {"catalog:write"},
-    "reviewer": set(),
-    "tenant-operator": {"fl:join", "catalog:write", "bi:read"},
-    "platform-operator": {"fl:join", "catalog:write", "models:publish", "bi:read"},
-    "researcher": {"bi:read"},
-}
 # Not in the description: for scrapers, for readers of an error, and the description itself.
 HIDDEN = {"/metrics", "/problems/{slug}", "/openapi.json"}
 
 
-@dataclass(frozen=True)
-class Who:
-    """A caller as the rules see one."""
-
-    roles: frozenset[str]
-    scopes: frozenset[str]
-    machine: bool = False
-
-
-@pytest.fixture(params=["sqlite"])
-def ready_url(request: pytest.FixtureRequest, sqlite_template: Any, tmp_path: Any) -> str:
-    # Who may call is decided before any table of a feature is asked: one database is enough.
-    import shutil
-
-    return f"sqlite:///{shutil.copyfile(sqlite_template, tmp_path / 'platform.db')}"
-
-
 @pytest.fixture
-def town(settings_of: Any) -> Iterator[Town]:
-    with opened_town(settings_of(access_token_seconds=86_400)) as opened:
-        yield opened
+def town(shared_town: Town) -> Iterator[Town]:
+    """The shared one, whose routes are its own again afterwards."""
+    kept = list(shared_town.shop.app.router.routes)
+    yield shared_town
+    shared_town.shop.app.router.routes[:] = kept
 
 
-def who(name: str) -> Who:
-    """A caller of the town by its name."""
-    role = name.removeprefix("tenant's ")
-    if "program" not in role and role != "publisher":
-        return Who(frozenset({role, "learner"}), frozenset(SCOPES[role]))
-    scope = "models:publish" if role == "publisher" else role.removeprefix("program with ")
-    return Who(frozenset({"tenant-operator" if name != role else "researcher"}), frozenset({scope}), machine=True)
-
-
-def expected(rule: dict[str, Any], caller: Who | None) -> int:
-    """401, 403, or 200 for whatever else comes."""
-    if rule.get("public"):
-        return 200
-    if caller is None:
-        return 401
-    wrong_kind = rule["people_only" if caller.machine else "machines_only"]
-    fits = caller.roles & set(rule["roles"]) and set(rule["scopes"]) <= caller.scopes
-    return 200 if fits and not wrong_kind else 403
+# Who may call is decided before any table of a feature is asked: one database is enough.
+pytestmark = pytest.mark.parametrize("shared_town", ["sqlite"], indirect=True)
 
 
 def routes(app: FastAPI) -> list[tuple[str, str, dict[str, Any] | None]]:
@@ -100,7 +60,7 @@ def differences(town: Town, name: str, person: Person | None, declared: list[tup
     for method, path, rule in declared:
         wanted = expected(rule, None if person is None else who(name))
         got = answer(town, person, method, path)
-        if person is not None and path.endswith("/logout"):
+        if person is not None and path.endswith("/logout") and got.status_code == 204:
             town.log_in_again(person)
         refused = got.status_code in (401, 403) and got.headers["content-type"] == "application/problem+json"
         # Logging in and messages of a provider are public, and refuse by what is sent along.
@@ -141,8 +101,6 @@ def test_everyone_is_let_in_and_refused_as_declared(town: Town) -> None:
 
 def test_a_route_that_does_otherwise_than_it_says_is_found(town: Town) -> None:
     def refuse() -> None:
-        from platform_api.problems import Problem
-
         raise Problem("forbidden")
 
     lying, strict, stray = access(OPERATORS), access(PUBLIC), APIRouter()
