@@ -92,9 +92,7 @@ def test_everyone_is_let_in_and_refused_as_declared(town: Town) -> None:
     declared = [route for route in routes(town.shop.app) if route[2] is not None]
     assert len(declared) > 80
     wrong = [
-        difference
-        for name, person in town.callers.items()
-        for difference in differences(town, name, person, declared)
+        difference for name, person in town.callers.items() for difference in differences(town, name, person, declared)
     ]
     assert not wrong, "\n".join(wrong)
 

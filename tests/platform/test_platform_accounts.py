@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,13 +9,43 @@ from platform_api.accounts import service as accounts
 from tests.platform_cast import API, PASSWORD, Person, Shop
 
 
-def test_no_submitted_password_is_in_the_database(shop: Shop) -> None:
+def database_bytes(shop: Shop) -> bytes:
+    """Every file that this database consists of."""
+    database = shop.app.state.database
+    if database.is_sqlite:
+        # With the log of what is not in the file yet.
+        folder = Path(database.engine.url.database).parent
+        return b"".join(path.read_bytes() for path in folder.glob("platform.db*"))
+    with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text("CHECKPOINT"))
+        place = "SELECT current_setting('data_directory') || '/base/' || oid FROM pg_database WHERE datname = "
+        folder = Path(connection.execute(text(f"{place} current_database()")).scalar_one())
+    return b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
+
+
+def test_no_submitted_password_secret_or_token_is_in_the_bytes_of_the_database(shop: Shop) -> None:
+    mei, li = shop.register(), shop.register()
+    program = shop.register(None, "platform-operator").post("/clients", {"name": "x", "scopes": ["bi:read"]}).json()
+    wrong, changed = "a password that fits nothing", "another password, long enough"
+    form = {"grant_type": "password", "username": mei.email, "password": wrong}
+    assert shop.http.post(f"{API}/tokens", data=form).status_code == 401
+    assert mei.post("/me/erase", {"password": wrong}).status_code == 401
+    change = {"old_password": PASSWORD, "new_password": changed}
+    assert li.send("PUT", "/me/password", {**change, "old_password": wrong}).status_code == 401
+    assert li.send("PUT", "/me/password", change).status_code == 204
+    stored = database_bytes(shop)
+    # What is kept is found, so what is not found is not kept.
+    assert mei.email.encode() in stored
+    assert program["id"].encode() in stored
+    submitted = (PASSWORD, wrong, changed, program["client_secret"], mei.token, mei.refresh_token, li.refresh_token)
+    assert [secret for secret in submitted if secret.encode() in stored] == []
+
+
+def test_one_password_of_two_people_makes_two_hashes(shop: Shop) -> None:
     for _ in range(2):
         shop.register()
     with shop.app.state.database.reading() as session:
         hashes = [row[0] for row in session.execute(text("SELECT password_hash FROM users"))]
-        everything = str([list(session.execute(text(f"SELECT * FROM {name}"))) for name in ("users", "refresh_tokens")])
-    assert PASSWORD not in everything
     assert hashes[0] != hashes[1]
     assert all(value.startswith("$argon2id$") for value in hashes)
 

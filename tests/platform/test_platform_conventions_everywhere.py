@@ -79,7 +79,9 @@ def slug_of(answer: Any) -> str:
 
 def test_whatever_moves_money_needs_a_key(shared_town: Town) -> None:
     town = shared_town
-    taking = {(method, path) for method, path, operation in operations(town) if "idempotency-key" in parameters(operation)}
+    taking = {
+        (method, path) for method, path, operation in operations(town) if "idempotency-key" in parameters(operation)
+    }
     assert taking == MONEY
     things = town.tenants[0].things
     bodies = {

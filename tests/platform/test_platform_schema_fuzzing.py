@@ -37,6 +37,19 @@ CHECKS = [
 ]
 
 
+_DRAWN: list[tuple[Any, Any]] = []
+
+
+def drawn_from(town: Town) -> list[tuple[Any, Any]]:
+    """How requests of each operation are drawn, and whether they fit; worked out once, for that is slow."""
+    if not _DRAWN:
+        schema = schemathesis.openapi.from_dict(town.shop.app.openapi())
+        for result in schema.get_all_operations():
+            for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
+                _DRAWN.append((result.ok().as_strategy(mode), mode))
+    return _DRAWN
+
+
 @dataclass
 class Fuzzing:
     """Draws, sends and judges; contradictions are collected, so that one run shows them all."""
@@ -47,17 +60,12 @@ class Fuzzing:
     _sent: int = 0
 
     def run(self, examples: int) -> None:
-        app = self.town.shop.app
-        schema = schemathesis.openapi.from_dict(app.openapi())
-        schema.app = app
-        client = ASGIClient(app, base_url=self.town.shop.settings.public_url)
-        for result in schema.get_all_operations():
-            operation = result.ok()
-            for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
-                self._draw(operation, mode, client, examples)
+        client = ASGIClient(self.town.shop.app, base_url=self.town.shop.settings.public_url)
+        for strategy, mode in drawn_from(self.town):
+            self._draw(strategy, mode, client, examples)
         client.close()
 
-    def _draw(self, operation: Any, mode: Any, client: ASGIClient, examples: int) -> None:
+    def _draw(self, strategy: Any, mode: Any, client: ASGIClient, examples: int) -> None:
         callers = sorted(self.town.callers)
 
         @settings(
@@ -68,7 +76,7 @@ class Fuzzing:
             phases=(Phase.generate,),
             suppress_health_check=list(HealthCheck),
         )
-        @given(case=operation.as_strategy(mode), caller=st.sampled_from(callers), choice=st.integers(0, 2**12 - 1))
+        @given(case=strategy, caller=st.sampled_from(callers), choice=st.integers(0, 2**12 - 1))
         def send(case: Any, caller: str, choice: int) -> None:
             if mode.is_positive:
                 self._with_known_ids(case.path_parameters, choice)
@@ -109,7 +117,7 @@ class Fuzzing:
             case.headers["Idempotency-Key"] = f"drawn-{self._sent}"
         label = f"{case.operation.label} as {caller}"
         try:
-            response = case.call(session=client)
+            response = case.call(session=client, app=self.town.shop.app)
         except Exception as error:
             self.found.setdefault(f"{case.operation.label}: {type(error).__name__}", f"{label}: {error!r} {case!r}")
             return

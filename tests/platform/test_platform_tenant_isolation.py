@@ -137,7 +137,7 @@ def pages(person: Person, path: str, query: str) -> str:
 
 def lists(town: Town) -> list[tuple[str, str, dict[str, Any]]]:
     """Addresses that take no id, with what they ask for beside it."""
-    asked = {"/search": "q=review", "/training/interactions": f"snapshot={town.snapshot}"}
+    asked = {"/search": "q=canary", "/training/interactions": f"snapshot={town.snapshot}"}
     return [
         (path, asked.get(path, ""), operation["x-access"])
         for method, path, operation in operations(town)
