@@ -4,7 +4,9 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from fastapi import Path
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from platform_api.clock import Instant
 
 Kind = Literal["course", "e-book", "consulting"]
 Language = Literal["zh-CN", "en"]
@@ -23,7 +25,7 @@ Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length
 Content = Annotated[str, StringConstraints(max_length=200_000, pattern=_LINES)]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000, pattern=_LINES)]
 Slug = Annotated[str, StringConstraints(max_length=64, pattern=SLUG)]
-Price = Annotated[int, Field(ge=0, le=MAX_PRICE_MINOR, description="in minor units of the currency")]
+Price = Annotated[int, Field(ge=0, le=MAX_PRICE_MINOR, strict=True, description="in minor units of the currency")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Identifier = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 SlugInPath = Annotated[str, Path(pattern=SLUG, max_length=64)]
@@ -171,8 +173,8 @@ class ManagedEntry(BaseModel):
 class NewSlot(Strict):
     """A time for one buyer."""
 
-    starts_at: AwareDatetime
-    ends_at: AwareDatetime
+    starts_at: Instant
+    ends_at: Instant
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

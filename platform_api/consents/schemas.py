@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from platform_api.consents.purposes import Purpose
 
@@ -35,8 +35,8 @@ class PolicyEntry(BaseModel):
 class ConsentChange(_Strict):
     """Purposes to give (true) or withdraw (false). policy_version: the version that the person was shown."""
 
-    purposes: Annotated[dict[Purpose, bool], Field(min_length=1)] = Field(examples=[{"training": True}])
-    policy_version: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(examples=[1])
+    purposes: Annotated[dict[Purpose, StrictBool], Field(min_length=1)] = Field(examples=[{"training": True}])
+    policy_version: Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)] = Field(examples=[1])
 
 
 class ConsentEntry(BaseModel):

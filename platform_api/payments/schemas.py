@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from platform_api.clock import Instant
 from platform_api.orders.schemas import Ident
 
 Reason = Literal["requested_by_customer", "duplicate", "not_as_described", "seller_cancelled"]
@@ -60,7 +61,7 @@ class NewReconciliation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: AwareDatetime | None = None
+    since: Instant | None = None
 
 
 class FindingEntry(BaseModel):

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from platform_api.recommendations.sentences import Reason
 
@@ -72,7 +72,7 @@ class Switch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    personalised: bool
+    personalised: StrictBool
 
 
 class SwitchState(BaseModel):

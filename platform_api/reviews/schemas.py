@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Annotated
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StrictBool, StringConstraints
 
 from platform_api.catalogue.schemas import Strict
 
@@ -13,11 +13,11 @@ _LINES = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
 class ReviewWish(Strict):
     """A review; it replaces the one before."""
 
-    rating: Annotated[int, Field(ge=1, le=5)] = Field(examples=[5])
+    rating: Annotated[int, Field(ge=1, le=5, strict=True)] = Field(examples=[5])
     text: Annotated[str, StringConstraints(strip_whitespace=True, max_length=4000, pattern=_LINES)] = Field(
         default="", examples=["讲得很清楚"]
     )
-    show_name: bool = Field(default=False, description="whether the public sees the display name")
+    show_name: StrictBool = Field(default=False, description="whether the public sees the display name")
 
 
 class Hiding(Strict):

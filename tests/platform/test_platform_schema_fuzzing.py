@@ -25,7 +25,7 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.python.asgi import ASGIClient
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from tests.platform_town import Town, opened_town
+from tests.platform_town import Town, expected, opened_town, who
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2"))
 CHECKS = [
@@ -37,16 +37,18 @@ CHECKS = [
 ]
 
 
-_DRAWN: list[tuple[Any, Any]] = []
+_DRAWN: list[tuple[Any, Any, Any]] = []
 
 
-def drawn_from(town: Town) -> list[tuple[Any, Any]]:
-    """How requests of each operation are drawn, and whether they fit; worked out once, for that is slow."""
+def drawn_from(town: Town) -> list[tuple[Any, Any, Any]]:
+    """Each operation's rule, how its requests are drawn, and whether they fit; worked out once, for that is slow."""
     if not _DRAWN:
         schema = schemathesis.openapi.from_dict(town.shop.app.openapi())
         for result in schema.get_all_operations():
+            operation = result.ok()
+            rule = operation.definition.raw["x-access"]
             for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
-                _DRAWN.append((result.ok().as_strategy(mode), mode))
+                _DRAWN.append((rule, operation.as_strategy(mode), mode))
     return _DRAWN
 
 
@@ -61,12 +63,14 @@ class Fuzzing:
 
     def run(self, examples: int) -> None:
         client = ASGIClient(self.town.shop.app, base_url=self.town.shop.settings.public_url)
-        for strategy, mode in drawn_from(self.town):
-            self._draw(strategy, mode, client, examples)
+        for rule, strategy, mode in drawn_from(self.town):
+            self._draw(rule, strategy, mode, client, examples)
         client.close()
 
-    def _draw(self, strategy: Any, mode: Any, client: ASGIClient, examples: int) -> None:
-        callers = sorted(self.town.callers)
+    def _draw(self, rule: Any, strategy: Any, mode: Any, client: ASGIClient, examples: int) -> None:
+        everyone = self.town.callers
+        may = [name for name, person in everyone.items() if expected(rule, who(name) if person else None) == 200]
+        callers = [*may, *(sorted(everyone) if everyone.keys() - may else [])]
 
         @settings(
             max_examples=examples,
@@ -76,7 +80,11 @@ class Fuzzing:
             phases=(Phase.generate,),
             suppress_health_check=list(HealthCheck),
         )
-        @given(case=strategy, caller=st.sampled_from(callers), choice=st.integers(0, 2**12 - 1))
+        @given(
+            case=strategy,
+            caller=st.one_of(st.sampled_from(may), st.sampled_from(callers)),
+            choice=st.integers(0, 2**12 - 1),
+        )
         def send(case: Any, caller: str, choice: int) -> None:
             if mode.is_positive:
                 self._with_known_ids(case.path_parameters, choice)
