@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlmodel import Session
@@ -116,3 +117,17 @@ def test_pages_of_free_slots_follow_one_another(market: Market) -> None:
     cursor = first["next_cursor"]
     rest = market.shop.http.get(f"{API}/products/{product_id}/slots?limit=2&cursor={cursor}").json()
     assert [slot["id"] for slot in first["items"] + rest["items"]] == offered
+
+
+@pytest.mark.parametrize(
+    "begin", [1_900_000_000, "1900000000", "2030-05-01", "2030-05-01 08:00:00Z", "2030-05-01T08:00:00"]
+)
+def test_a_time_is_stated_with_its_zone_and_not_guessed(market: Market, begin: Any) -> None:
+    product_id = market.published(kind="consulting")
+    tag = market.etag(market.creator, product_id)
+    for wish, status in (
+        ({"starts_at": begin, "ends_at": "2040-05-01T09:00:00Z"}, 422),
+        ({"starts_at": "2039-05-01T09:00:00+08:00", "ends_at": "2040-05-01T09:00:00.5Z"}, 201),
+    ):
+        answer = market.creator.post(f"/products/{product_id}/slots", wish, **{"If-Match": tag})
+        assert answer.status_code == status, answer.text

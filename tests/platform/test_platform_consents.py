@@ -81,9 +81,14 @@ def test_a_new_policy_stops_training_and_personalisation_until_it_is_agreed_to(s
 def test_only_known_purposes_are_agreed_to(shop: Shop) -> None:
     publish(shop)
     person = shop.register()
-    for wish in ({}, {"gossip": True}, {"training": "perhaps"}):
+    # Nothing that merely resembles a yes is one.
+    for wish in ({}, {"gossip": True}, *({"training": like} for like in ("perhaps", "yes", "true", 1, 1.0, None))):
         body = {"purposes": wish, "policy_version": 1}
         assert person.send("PUT", "/me/consents", body).status_code == 422
+    for version in (True, "1", 1.0, 0, 2**31):
+        body = {"purposes": {"training": True}, "policy_version": version}
+        assert person.send("PUT", "/me/consents", body).status_code == 422
+    assert states(person)["training"] == "never-given"
 
 
 def test_policies_are_public_and_published_by_operators(shop: Shop) -> None:

@@ -258,9 +258,13 @@ def _run(url: str, examples: int) -> Counter[str]:
     return counted
 
 
+@pytest.mark.timeout(0 if "MONEY_EXAMPLES" in os.environ else 300)
 def test_random_operations_leave_both_sides_books_in_agreement() -> None:
-    """MONEY_EXAMPLES=190 in the environment plays more than 10,000 operations, which takes minutes."""
-    examples = int(os.environ.get("MONEY_EXAMPLES", "24"))
+    """More than 10,000 operations, in minutes: `MONEY_EXAMPLES=190 pytest tests/platform/test_platform_money_machine.py`.
+
+    Add -s to read what was played.
+    """
+    examples = int(os.environ.get("MONEY_EXAMPLES", "8"))
     counted = _run("sqlite://", examples)
     print(sum(counted.values()), "operations", dict(counted))
     assert sum(counted.values()) >= 40 * examples, counted
@@ -269,4 +273,4 @@ def test_random_operations_leave_both_sides_books_in_agreement() -> None:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_random_operations_on_postgresql_leave_both_sides_books_in_agreement(database_url: str) -> None:
-    assert sum(_run(database_url, 2).values()) >= 80
+    assert sum(_run(database_url, 1).values()) >= 40

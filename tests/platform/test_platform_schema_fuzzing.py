@@ -1,7 +1,8 @@
 """Requests drawn from the API's own description, by everyone who may call: no answer may contradict it.
 
-FUZZ_EXAMPLES in the environment is how many requests of each kind (fitting the description, and not) are drawn for each
-operation on each database; with it, they differ from run to run.
+Some ten thousand of them: `FUZZ_EXAMPLES=30 pytest tests/platform/test_platform_schema_fuzzing.py`. The number is of
+requests of each kind (fitting the description, and not) for each operation on each database; with it in the
+environment, they differ from run to run. Add -s to read how they were answered.
 """
 
 import json
@@ -70,7 +71,8 @@ class Fuzzing:
     def _draw(self, rule: Any, strategy: Any, mode: Any, client: ASGIClient, examples: int) -> None:
         everyone = self.town.callers
         may = [name for name, person in everyone.items() if expected(rule, who(name) if person else None) == 200]
-        callers = [*may, *(sorted(everyone) if everyone.keys() - may else [])]
+        # Half of the time somebody who is let in: most are not, and are told no more than that.
+        callers = st.one_of(st.sampled_from(may), st.sampled_from(sorted(everyone)))
 
         @settings(
             max_examples=examples,
@@ -82,7 +84,7 @@ class Fuzzing:
         )
         @given(
             case=strategy,
-            caller=st.one_of(st.sampled_from(may), st.sampled_from(callers)),
+            caller=callers,
             choice=st.integers(0, 2**12 - 1),
         )
         def send(case: Any, caller: str, choice: int) -> None:
@@ -167,6 +169,7 @@ def town(settings_of: Any) -> Any:
         yield opened
 
 
+@pytest.mark.timeout(0 if "FUZZ_EXAMPLES" in os.environ else 300)
 def test_no_answer_contradicts_the_description(town: Town) -> None:
     fuzzing = Fuzzing(town)
     fuzzing.run(EXAMPLES)
