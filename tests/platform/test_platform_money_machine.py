@@ -260,10 +260,7 @@ def _run(url: str, examples: int) -> Counter[str]:
 
 @pytest.mark.timeout(0 if "MONEY_EXAMPLES" in os.environ else 300)
 def test_random_operations_leave_both_sides_books_in_agreement() -> None:
-    """More than 10,000 operations, in minutes: `MONEY_EXAMPLES=190 pytest tests/platform/test_platform_money_machine.py`.
-
-    Add -s to read what was played.
-    """
+    """More than 10,000 operations: `MONEY_EXAMPLES=190 pytest -s tests/platform/test_platform_money_machine.py`."""
     examples = int(os.environ.get("MONEY_EXAMPLES", "8"))
     counted = _run("sqlite://", examples)
     print(sum(counted.values()), "operations", dict(counted))
