@@ -43,13 +43,17 @@ class Caller:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """public, or: at least one of the roles and all of the scopes; no roles means any role."""
+    """public, or: at least one of the roles and all of the scopes; no roles means any role.
+
+    only_as_machine: those of the roles that let a program in and no person.
+    """
 
     public: bool = False
     roles: tuple[Role, ...] = ()
     scopes: tuple[Scope, ...] = ()
     people_only: bool = False
     machines_only: bool = False
+    only_as_machine: tuple[Role, ...] = ()
 
     def allows(self, caller: Caller | None) -> bool:
         """Whether this caller meets the rule."""
@@ -59,14 +63,20 @@ class Rule:
             return False
         if self.machines_only and caller.kind != "machine":
             return False
-        return (not self.roles or bool(caller.roles & set(self.roles))) and set(self.scopes) <= caller.scopes
+        roles = set(self.roles) - (set(self.only_as_machine) if caller.kind == "person" else set())
+        return (not self.roles or bool(caller.roles & roles)) and set(self.scopes) <= caller.scopes
 
     def describe(self) -> dict[str, Any]:
         """For OpenAPI's `x-access`."""
         if self.public:
             return {"public": True}
-        only = {"people_only": self.people_only, "machines_only": self.machines_only}
-        return {"roles": list(self.roles or ROLES), "scopes": list(self.scopes), **only}
+        return {
+            "roles": list(self.roles or ROLES),
+            "scopes": list(self.scopes),
+            "people_only": self.people_only,
+            "machines_only": self.machines_only,
+            "only_as_machine": list(self.only_as_machine),
+        }
 
 
 PUBLIC = Rule(public=True)

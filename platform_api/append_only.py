@@ -37,7 +37,7 @@ def statements(name: str, dialect: str) -> list[str]:
         ]
     body = f"BEGIN RAISE EXCEPTION '{name} is append-only'; END"
     return [
-        f"CREATE FUNCTION {name}_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$",
+        f"CREATE OR REPLACE FUNCTION {name}_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$",
         f"CREATE TRIGGER {name}_no_update BEFORE UPDATE OF {fixed} ON {name} "
         f"FOR EACH ROW EXECUTE FUNCTION {name}_refuse()",
         f"CREATE TRIGGER {name}_no_delete BEFORE DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION {name}_refuse()",

@@ -99,7 +99,8 @@ def expected(rule: dict[str, Any], caller: Who | None) -> int:
     if caller is None:
         return 401
     wrong_kind = rule["people_only" if caller.machine else "machines_only"]
-    fits = caller.roles & set(rule["roles"]) and set(rule["scopes"]) <= caller.scopes
+    roles = set(rule["roles"]) - (set() if caller.machine else set(rule["only_as_machine"]))
+    fits = caller.roles & roles and set(rule["scopes"]) <= caller.scopes
     return 200 if fits and not wrong_kind else 403
 
 

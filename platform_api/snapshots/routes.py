@@ -17,7 +17,9 @@ from platform_api.snapshots.schemas import SnapshotEntry, SnapshotView
 from platform_api.snapshots.tables import Snapshot
 
 snapshots = APIRouter(tags=["snapshots"])
-MAKERS = Rule(roles=("platform-operator", "tenant-operator"), scopes=("catalog:write",))
+MAKERS = Rule(
+    roles=("platform-operator", "tenant-operator"), scopes=("catalog:write",), only_as_machine=("tenant-operator",)
+)
 Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 

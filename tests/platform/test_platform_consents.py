@@ -200,7 +200,7 @@ KEPT = {"users", "products"}
 def _everything(shop: Shop) -> dict[str, list[dict[str, Any]]]:
     with shop.app.state.database.reading() as session:
         return {
-            table.name: [dict(row._mapping) for row in session.execute(table.select())]
+            table.name: [dict(row._mapping) for row in session.execute(table.select().order_by(*table.primary_key))]
             for table in metadata.sorted_tables
         }
 
