@@ -270,4 +270,4 @@ def test_random_operations_leave_both_sides_books_in_agreement() -> None:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_random_operations_on_postgresql_leave_both_sides_books_in_agreement(database_url: str) -> None:
-    assert sum(_run(database_url, 1).values()) >= 40
+    assert sum(_run(database_url, 3).values()) >= 80
