@@ -1,7 +1,8 @@
 """`zhiyin platform`: serving the marketplace and looking after it."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
@@ -24,8 +25,17 @@ platform_app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The marketplace: settings are environment variables, see docs/platform-operations.md.",
 )
+model_app = typer.Typer(no_args_is_help=True, help="The model registry: list, promote, roll back.")
+platform_app.add_typer(model_app, name="model")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_SEED_PASSWORD = "ZHIYIN_SEED_PASSWORD"  # noqa: S105 - the name of a variable
 _DATABASE = "ZHIYIN_PLATFORM_DATABASE_URL"
+
+
+@platform_app.callback()
+def _private() -> None:
+    # The database, backups and keys are their owner's alone from the moment they are made.
+    os.umask(0o077)
 
 
 @platform_app.command()
@@ -71,6 +81,82 @@ def migrate(
 
 
 @platform_app.command()
+def seed(
+    ask: Annotated[bool, typer.Option("--ask", help="Ask for each new account's password.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Fill an empty database for benchmarks instead.")] = False,
+    products: Annotated[int, typer.Option(min=1, help="With --large.")] = 10_000,
+    users: Annotated[int, typer.Option(min=1, help="With --large.")] = 50_000,
+    orders: Annotated[int, typer.Option(min=0, help="With --large.")] = 500_000,
+    name: Annotated[str, typer.Option(help="With --large: seed of what is random.")] = "volume",
+    as_json: AsJson = False,
+) -> None:
+    """Add a small sample marketplace; again, only what is missing. Prints passwords of new accounts once.
+
+    ZHIYIN_SEED_PASSWORD, where set, is the password of all of them, and is not printed.
+    """
+    settings = load_settings()
+    if large:
+        _seed_large(settings, products, users, orders, name)
+        return
+    from platform_api.operations.sample import seed_sample
+
+    with opened(settings) as database:
+        added = seed_sample(database, system_clock(), _passwords(ask))
+    shown = {} if ask or _SEED_PASSWORD in os.environ else added.passwords
+    if as_json:
+        typer.echo(json.dumps({**vars(added), "passwords": shown}))
+        return
+    policy = "a policy" if added.policy else "no policy"
+    counts = f"{added.tenants} tenants, {added.categories} categories, {added.products} products, {policy}"
+    typer.echo(f"added: {counts}, {len(added.passwords)} accounts")
+    _show_passwords(shown)
+
+
+@platform_app.command()
+def operator(
+    email: Annotated[str, typer.Argument(help="Of a new or an existing account.")],
+    ask: Annotated[bool, typer.Option("--ask", help="Ask for a new account's password.")] = False,
+) -> None:
+    """Make somebody the platform's operator: the first one can be made in no other way."""
+    from platform_api.operations.sample import make_operator
+
+    with opened(load_settings()) as database:
+        password = make_operator(database, email, system_clock(), _passwords(ask))
+    typer.echo("an operator now" + ("" if password else "; the account's password is what it was"))
+    if password and not ask and _SEED_PASSWORD not in os.environ:
+        _show_passwords({email: password})
+
+
+def _passwords(ask: bool) -> Callable[[str], str]:
+    from platform_api.operations.sample import one_time_password
+
+    if ask:
+        return lambda email: str(typer.prompt(f"Password of {email}", hide_input=True, confirmation_prompt=True))
+    given = os.environ.get(_SEED_PASSWORD)
+    return one_time_password if given is None else lambda email: given
+
+
+def _show_passwords(passwords: dict[str, str]) -> None:
+    if passwords:
+        typer.echo("passwords, shown once and kept nowhere; change them after the first log-in:")
+        for email, password in passwords.items():
+            typer.echo(f"  {email}  {password}")
+
+
+def _seed_large(settings: Settings, products: int, users: int, orders: int, name: str) -> None:
+    from rich.progress import Progress
+
+    from platform_api.operations.volume import Volume, seed_volume
+
+    volume = Volume(products=products, users=users, orders=orders, seed=name)
+    with opened(settings) as database, Progress(console=Console(stderr=True), transient=True) as progress:
+        totals = {"people": users, "products": products, "orders": orders}
+        tasks = {what: progress.add_task(what, total=total) for what, total in totals.items()}
+        seed_volume(database, volume, lambda what, rows: progress.advance(tasks[what], rows))
+    typer.echo(f"added: {products} products, {users} users, {orders} orders")
+
+
+@platform_app.command()
 def reconcile(
     since: Annotated[
         datetime | None, typer.Option(help="Only what changed at the provider since then, UTC. Default: all.")
@@ -110,6 +196,59 @@ def sandbox(
 
     settings = load_settings()
     serve_sandbox(settings, host=host, port=port, books=books, webhook_url=webhook_url, public_url=public_url)
+
+
+@platform_app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look for what is wrong with this installation. Exit code 1 if anything failed."""
+    from platform_api.operations.doctor import examine
+
+    try:
+        found = examine(load_settings(), system_clock())
+    except BadSetting as error:
+        printed([{"check": "settings", "level": "fail", "detail": str(error)}], as_json, ("check", "level", "detail"))
+        raise typer.Exit(1) from None
+    printed([vars(finding) for finding in found], as_json, ("check", "level", "detail", "mend"))
+    if any(finding.level == "fail" for finding in found):
+        raise typer.Exit(1)
+
+
+@model_app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """Every version in the registry and its state."""
+    from platform_api.operations.registry import listed
+
+    with opened(load_settings()) as database:
+        rows = listed(database)
+    printed(rows, as_json, ("name", "version", "state", "recipe", "model_bytes", "posted_at"))
+
+
+@model_app.command()
+def promote(
+    version: Annotated[int, typer.Argument(min=1)],
+    name: Annotated[str, typer.Option(help="Default: the setting recommender.")] = "",
+    shadow: Annotated[bool, typer.Option("--shadow", help="Run it beside the live one first.")] = False,
+) -> None:
+    """Make a version live. The gate is passed again; every reason against it is said."""
+    from platform_api.operations.registry import promoted
+
+    settings = load_settings()
+    name = name or settings.recommender
+    with opened(settings) as database:
+        promoted(settings, database, name, version, system_clock(), shadow=shadow)
+    typer.echo(f"{name} {version} is {'the shadow' if shadow else 'live'}")
+
+
+@model_app.command()
+def rollback(name: Annotated[str, typer.Argument(help="Default: the setting recommender.")] = "") -> None:
+    """Take the live version back: the one before it is live again, at once."""
+    from platform_api.operations.registry import rolled_back
+
+    settings = load_settings()
+    name = name or settings.recommender
+    with opened(settings) as database:
+        withdrawn, restored = rolled_back(settings, database, name, system_clock())
+    typer.echo(f"{name} {restored} is live again, {withdrawn} is not any more")
 
 
 @contextmanager
