@@ -3,6 +3,7 @@
 The archive holds private keys and personal data: it is readable by its owner alone, and belongs encrypted elsewhere.
 """
 
+import gzip
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -136,9 +138,7 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(archive, "r:gz") as tar:
             yield tar
-    except (tarfile.TarError, EOFError, ValueError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise MalformedFile(f"{archive}: it is no whole backup ({type(error).__name__}); use another one") from None
 
 
@@ -169,7 +169,7 @@ def _unpack(archive: Path, work: Path, contents: Contents) -> None:
         for member, data in _members(archive, tar, contents):
             path = work / member.name
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w+b") as file:
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "w+b") as file:
                 shutil.copyfileobj(data, file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -199,6 +199,7 @@ def _sqlite_path(settings: Settings) -> Path:
 def _copy_sqlite(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(target)) as copy:
         live.backup(copy, pages=1_000, sleep=0.01)
+    with closing(sqlite3.connect(target)) as copy:
         # One file that needs no others beside it.
         copy.execute("PRAGMA journal_mode=DELETE")
 
