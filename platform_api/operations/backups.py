@@ -201,7 +201,7 @@ def _copy_sqlite(source: Path, target: Path) -> None:
         live.backup(copy, pages=1_000, sleep=0.01)
     with closing(sqlite3.connect(target)) as copy:
         # One file that needs no others beside it.
-        copy.execute("PRAGMA journal_mode=DELETE")
+        copy.execute("PRAGMA journal_mode=DELETE").fetchone()
 
 
 def _place_sqlite(fresh: Path, target: Path) -> None:

@@ -24,6 +24,7 @@ from platform_api.operations.volume import Volume, seed_volume
 from platform_api.payments import ledger
 from platform_api.settings import PREFIX
 from shared.errors import BadSetting, DeploymentError, PortInUse, ZhiyinError
+from simulations import console
 from tests.platform_cast import API, Hand, Person, Shop, settings_for
 
 RUNNER = CliRunner()
@@ -92,6 +93,20 @@ def test_migrate_shows_goes_up_and_goes_down(place: Database) -> None:
 def test_nothing_runs_while_migrations_are_pending(place: Database, command: list[str]) -> None:
     with pytest.raises(DeploymentError, match=r"0001 \(The first tables\).*run: zhiyin platform migrate"):
         run(*command)
+
+
+@ON_SQLITE
+def test_what_is_wrong_is_one_line_of_the_whole_command(
+    place: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["zhiyin", "platform", "serve"])
+    with pytest.raises(SystemExit) as left:
+        console.main()
+    told = capsys.readouterr()
+    assert (left.value.code, told.out) == (6, "")
+    assert told.err.startswith("zhiyin: migrations are pending: 0001 (The first tables)")
+    assert told.err.endswith("run: zhiyin platform migrate\n")
+    assert told.err.count("\n") == 1
 
 
 @ON_SQLITE
