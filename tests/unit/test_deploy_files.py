@@ -153,6 +153,8 @@ def test_every_setting_in_the_compose_file_is_one_and_the_networks_part_what_mus
     assert {name for name, service in services.items() if "data" in service.get("networks", [])} == {
         "database", "migrate", "platform",
     }  # fmt: skip
+    assert [name for name, service in services.items() if "egress" in service.get("networks", [])] == ["platform"]
+    assert "outside" not in services["platform"]["networks"]
     subnet = COMPOSE["networks"]["inside"]["ipam"]["config"][0]["subnet"]
     assert services["platform"]["command"][-2:] == ["--trusted-proxies", subnet]
     # The SuperLink is on the loopback of the proxy, so its open routes are nobody else's.
