@@ -20,7 +20,7 @@ GROUPS = {
         "Run the whole product on this machine and print what it is worth.",
     ),
     "client": ("client.cli", "client_app", "The partner's side: import, preview, run, status, recommend, keys."),
-    "issuer": ("issuer.cli", "issuer_app", "The list of parties: enrol, revoke, extend, publish."),
+    "issuer": ("client.issuing.cli", "issuer_app", "The list of parties: enrol, revoke, extend, publish."),
     "server": ("server.cli", "server_app", "The aggregation side: publisher's key, catalogue, plans, releases."),
     "sim": ("simulations.cli", "sim_app", "Experiments on data sets, with baselines and controls."),
 }
