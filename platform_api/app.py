@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from platform_api.access import PUBLIC, access
@@ -37,10 +36,12 @@ from platform_api.problems import install_problems, problem_response
 from platform_api.rates import Rates
 from platform_api.recommendations.feature import RECOMMENDATIONS
 from platform_api.reviews.feature import REVIEWS
+from platform_api.schema import standing
 from platform_api.search.feature import SEARCH
 from platform_api.settings import Settings
 from platform_api.snapshots.feature import SNAPSHOTS
 from platform_api.snapshots.service import PublishedSnapshots
+from shared.errors import BadSetting
 
 FEATURES: tuple[Feature, ...] = (
     ACCOUNTS, CATALOGUE, SEARCH, SNAPSHOTS, REVIEWS, ORDERS, PAYMENTS, MODELS, PRIVACY, CONSENTS, RECOMMENDATIONS,
@@ -118,11 +119,17 @@ def _health() -> APIRouter:
 
     @router.get("/readyz", **access(PUBLIC))
     def ready(request: Request) -> Response:
-        """The database answers; 503 otherwise. Without a live model lists are of new items, and the body says so."""
+        """The database answers and is migrated; 503 otherwise.
+
+        Without a live model lists are of new items, and the body says so.
+        """
         try:
+            if standing(request.app.state.database).pending:
+                return problem_response(request, "unavailable", "migrations are pending")
             with request.app.state.database.reading() as session:
-                session.execute(text("SELECT 1"))
                 model = live(session, request.app.state.settings.recommender)
+        except BadSetting:
+            return problem_response(request, "unavailable", "the database is of a newer version")
         except SQLAlchemyError:
             return problem_response(request, "unavailable", "the database does not answer")
         named = "none; new items are recommended" if model is None else f"{model.name} {model.version}"

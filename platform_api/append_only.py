@@ -1,9 +1,9 @@
 """Tables whose rows are never changed or removed: the database itself refuses, whoever asks.
 
-The triggers come with the table when it is created from its description; a migration runs `statements` for the same.
+The triggers come with the table when it is created from its description; migrations run `refusal_statements`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import DDL, Table, event
@@ -26,9 +26,14 @@ def append_only(table: Table, *, except_columns: Collection[str] = ()) -> None:
 
 
 def statements(name: str, dialect: str) -> list[str]:
-    """The SQL that makes the table of this name append-only."""
+    """The SQL that makes the table of this name append-only, as its description stands now."""
     table, free = APPEND_ONLY[name]
-    fixed = ", ".join(column.name for column in table.columns if column.name not in free)
+    return refusal_statements(name, [column.name for column in table.columns if column.name not in free], dialect)
+
+
+def refusal_statements(name: str, columns: Iterable[str], dialect: str) -> list[str]:
+    """The SQL that refuses to change these columns of a table and to delete its rows; migrations state them."""
+    fixed = ", ".join(columns)
     if dialect == "sqlite":
         refuse = f"BEGIN SELECT RAISE(ABORT, '{name} is append-only'); END"
         return [

@@ -9,6 +9,11 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
 _WRITES = "zhiyin_writes"
+_MIGRATION_LOCK = 7_349_206_115  # any number that nothing else here locks
+
+
+class BrokenReference(Exception):
+    """A change of tables would have left a foreign key without what it points at; nothing of it was kept."""
 
 
 class Database:
@@ -37,14 +42,38 @@ class Database:
         with Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """A transaction that may change tables, alone in doing so; committed at the end of the block, or not at all.
+
+        SQLite changes a table by making it anew, so its foreign keys are checked at the end instead of meanwhile.
+        """
+        with self._writing.connect() as connection:
+            if not self.is_sqlite:
+                with connection.begin():
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+                    yield connection
+                return
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                    if broken is not None:
+                        raise BrokenReference(f"a row of {broken[0]} would point at nothing in {broken[2]}")
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON")
+
     def close(self) -> None:
         self.engine.dispose()
 
 
 def _engine(url: str) -> Engine:
+    # Errors of the database reach the log: the values of a statement must not.
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:

@@ -16,6 +16,8 @@ from platform_api.columns import new_id
 from platform_api.etags import body_etag, matches
 from platform_api.problems import problem_response
 
+# Anything may be sent as a method; these alone become labels and log values.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -71,12 +73,13 @@ class Observed:
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "none")
-            self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(method, route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
             structlog.get_logger("platform").info(
                 "request",
                 request_id=request_id,
-                method=scope["method"],
+                method=method,
                 route=route,
                 status=status,
                 milliseconds=round(1000 * seconds, 1),

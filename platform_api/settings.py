@@ -109,4 +109,7 @@ def load_settings(environment: Mapping[str, str] | None = None, **given: Any) ->
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = f"{PREFIX}{str(first['loc'][0]).upper()}" if first["loc"] else "settings"
+        if first["type"] == "missing":
+            meaning = Settings.model_fields[str(first["loc"][0])].description
+            raise BadSetting(f"{name} is not set: {meaning}") from None
         raise BadSetting(f"{name}: {first['msg']}") from None

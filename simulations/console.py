@@ -22,6 +22,7 @@ GROUPS = {
     "client": ("client.cli", "client_app", "The partner's side: import, preview, run, status, recommend, keys."),
     "issuer": ("client.issuing.cli", "issuer_app", "The list of parties: enrol, revoke, extend, publish."),
     "server": ("server.cli", "server_app", "The aggregation side: publisher's key, catalogue, plans, releases."),
+    "platform": ("platform_api.cli", "platform_app", "The marketplace: serve, migrate, seed, doctor, backup, models."),
     "sim": ("simulations.cli", "sim_app", "Experiments on data sets, with baselines and controls."),
 }
 
@@ -100,7 +101,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         print(
             f"zhiyin: this command needs the package {error.name!r}; install the extra it belongs to: "
-            "pip install 'zhiyin[tenant]' or 'zhiyin[simulation]'",
+            "pip install 'zhiyin[tenant]', 'zhiyin[platform]' or 'zhiyin[simulation]'",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -6,13 +6,17 @@ from fastapi import Depends, Request
 
 from platform_api.orders.checkout import Till
 from platform_api.orders.service import Terms
+from platform_api.settings import Settings
+
+
+def terms_of(settings: Settings) -> Terms:
+    """What the operator has set."""
+    return Terms(minutes=settings.order_minutes, fee_basis_points=settings.platform_fee_basis_points)
 
 
 def _till(request: Request) -> Till:
     state = request.app.state
-    settings = state.settings
-    terms = Terms(minutes=settings.order_minutes, fee_basis_points=settings.platform_fee_basis_points)
-    return Till(database=state.database, provider=state.provider, shelf=state.shelf, terms=terms)
+    return Till(database=state.database, provider=state.provider, shelf=state.shelf, terms=terms_of(state.settings))
 
 
 TheTill = Annotated[Till, Depends(_till)]

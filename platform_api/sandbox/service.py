@@ -6,14 +6,13 @@ from contextlib import asynccontextmanager
 from threading import Event, Thread
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from platform_api.sandbox.provider import CARDS, Sandbox, utc_now
+from platform_api.sandbox.provider import CARDS, Sandbox
 
 _EVERY_SECONDS = 0.2
 
@@ -83,15 +82,3 @@ def _pay_page(intent_id: str, status: str) -> HTMLResponse:
         f"<h1>Sandbox payment {html.escape(intent_id)}</h1><p>{html.escape(status)}</p>"
         f"<form method=post><select name=card>{cards}</select><button>Pay</button></form>"
     )
-
-
-def run_sandbox(*, port: int, webhook_url: str, webhook_secret: str, api_key: str, path: str = ":memory:") -> None:
-    """Serve on 127.0.0.1 until interrupted."""
-    sandbox = Sandbox(
-        webhook_secret=webhook_secret,
-        api_key=api_key,
-        clock=utc_now,
-        path=path,
-        public_url=f"http://127.0.0.1:{port}",
-    )
-    uvicorn.run(sandbox_app(sandbox, webhook_url), host="127.0.0.1", port=port, log_level="warning", ws="none")

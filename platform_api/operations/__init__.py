@@ -1,0 +1,1 @@
+"""What whoever runs the service does from the command line; routes import nothing of it."""
