@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from client.durable_files import write_file
@@ -20,7 +20,6 @@ from shared.artifact import MAX_MANIFEST_BYTES, Artifact, ArtifactFiles
 from shared.canonical import canonical_json, sha256_hex
 from shared.catalogue import CatalogueSnapshot
 from shared.errors import ArtifactRejected, CatalogueMismatch, MalformedMessage
-from shared.invitation import Invitation
 from shared.signed_catalogue import open_catalogue, read_name
 
 MAX_CATALOGUE_BYTES = 2**30
@@ -45,15 +44,28 @@ class FetchedModel:
     moved: CatalogueSnapshot | None = None
 
 
-def fetch_catalogue(invitation: Invitation, folder: Path, *, version: int | None = None) -> FetchedCatalogue:
-    """A snapshot, the newest unless a version is given, verified under the invitation's key.
+class CatalogueSource(Protocol):
+    """Where snapshots are, and the key that signs them, 64 hex digits: an invitation says both."""
+
+    @property
+    def platform_url(self) -> str: ...
+
+    @property
+    def snapshots_url(self) -> str: ...
+
+    @property
+    def catalogue_key(self) -> str: ...
+
+
+def fetch_catalogue(source: CatalogueSource, folder: Path, *, version: int | None = None) -> FetchedCatalogue:
+    """A snapshot, the newest unless a version is given, verified under the source's key.
 
     folder: for the part of a file that is not whole. Raises DeploymentError, MalformedMessage, BadSignature,
     CatalogueMismatch.
     """
-    platform = Platform(invitation.platform_url)
-    place = _below(invitation) + ("/latest" if version is None else f"/{version}")
-    return _opened(platform, invitation, folder, platform.get_json(place))
+    platform = Platform(source.platform_url)
+    place = _below(source) + ("/latest" if version is None else f"/{version}")
+    return _opened(platform, source, folder, platform.get_json(place))
 
 
 def adopt_catalogue(folder: Path, fetched: FetchedCatalogue) -> int:
@@ -136,18 +148,18 @@ def _read_manifest(manifest: bytes) -> _Said:
     return said
 
 
-def _of_digest(platform: Platform, invitation: Invitation, folder: Path, digest: str) -> FetchedCatalogue:
-    for entry in _snapshots(platform, invitation):
+def _of_digest(platform: Platform, source: CatalogueSource, folder: Path, digest: str) -> FetchedCatalogue:
+    for entry in _snapshots(platform, source):
         if entry.get("digest") == digest and type(entry.get("version")) is int:
-            view = platform.get_json(f"{_below(invitation)}/{entry['version']}")
-            return _opened(platform, invitation, folder, view)
+            view = platform.get_json(f"{_below(source)}/{entry['version']}")
+            return _opened(platform, source, folder, view)
     raise CatalogueMismatch(f"the platform lists no catalogue {digest[:12]}…, which its live model is for")
 
 
-def _snapshots(platform: Platform, invitation: Invitation) -> Iterator[dict[str, Any]]:
+def _snapshots(platform: Platform, source: CatalogueSource) -> Iterator[dict[str, Any]]:
     cursor = ""
     while True:
-        page = platform.get_json(f"{_below(invitation)}?limit={_PAGE}{cursor}")
+        page = platform.get_json(f"{_below(source)}?limit={_PAGE}{cursor}")
         entries = page.get("items")
         if not isinstance(entries, list):
             raise MalformedMessage("the platform's list of snapshots cannot be read")
@@ -157,20 +169,18 @@ def _snapshots(platform: Platform, invitation: Invitation) -> Iterator[dict[str,
         cursor = f"&cursor={quote(str(page.get('next_cursor')), safe='')}"
 
 
-def _opened(platform: Platform, invitation: Invitation, folder: Path, view: dict[str, Any]) -> FetchedCatalogue:
+def _opened(platform: Platform, source: CatalogueSource, folder: Path, view: dict[str, Any]) -> FetchedCatalogue:
     document = canonical_json(view.get("document"))
     # Verified before the file is asked for: what is fetched is what was signed.
-    name = read_name(document, invitation.catalogue_key)
+    name = read_name(document, source.catalogue_key)
     data = platform.get_file(
-        f"{_below(invitation)}/{name.version}/file",
+        f"{_below(source)}/{name.version}/file",
         digest=name.digest,
         limit=MAX_CATALOGUE_BYTES,
         part=folder / f"{name.digest}.part",
     )
-    return FetchedCatalogue(
-        snapshot=open_catalogue(document, data, invitation.catalogue_key).snapshot, document=document
-    )
+    return FetchedCatalogue(snapshot=open_catalogue(document, data, source.catalogue_key).snapshot, document=document)
 
 
-def _below(invitation: Invitation) -> str:
-    return invitation.snapshots_url.removeprefix(invitation.platform_url)
+def _below(source: CatalogueSource) -> str:
+    return source.snapshots_url.removeprefix(source.platform_url)

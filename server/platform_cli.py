@@ -1,4 +1,4 @@
-"""`zhiyin server describe`, `publish-candidate`, `promote`, `rollback`: the aggregation side on a platform."""
+"""`zhiyin server describe` and `publish-candidate`: what the aggregation side tells a platform."""
 
 import json
 import os
@@ -19,9 +19,7 @@ from shared.errors import ArtifactRejected, BadSetting, DeploymentError
 from shared.roster import open_roster
 
 SECRET_VARIABLE = "ZHIYIN_CLIENT_SECRET"  # noqa: S105
-PASSWORD_VARIABLE = "ZHIYIN_OPERATOR_PASSWORD"  # noqa: S105
 Platform = Annotated[str, typer.Option(envvar="ZHIYIN_PLATFORM_URL", help="The platform's address.")]
-Operator = Annotated[str, typer.Option(help=f"The operator's e-mail; the password is in {PASSWORD_VARIABLE}.")]
 Model = Annotated[str, typer.Argument(help="The model's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -30,8 +28,6 @@ def add_commands(app: typer.Typer) -> None:
     """Put this module's commands into `zhiyin server`."""
     app.command("describe")(describe)
     app.command("publish-candidate")(publish_candidate)
-    app.command("promote")(promote)
-    app.command("rollback")(rollback)
 
 
 def describe(
@@ -89,7 +85,7 @@ def publish_candidate(
     files = read_latest(registry, model) if version is None else read_version(registry / model / str(version))
     artifact = checked(files, load_signing_key(signing_key), state)
     server = PlatformServer(platform)
-    server.log_in_program(client_id, _secret(SECRET_VARIABLE))
+    server.log_in_program(client_id, _secret())
     entry = _told(lambda: server.publish_candidate(model, files, _read(evaluation)))
     if as_json:
         typer.echo(json.dumps(entry))
@@ -98,27 +94,6 @@ def publish_candidate(
     if entry["state"] == "refused":
         reasons = "; ".join(f"{reason['code']}: {reason['detail']}" for reason in entry["reasons"])
         raise ArtifactRejected(f"the gate refused {model} version {artifact.version}: {reasons}")
-
-
-def promote(
-    model: Model,
-    version: Annotated[int, typer.Argument(min=1, help="A candidate, or the shadow.")],
-    platform: Platform,
-    operator: Operator,
-    shadow: Annotated[bool, typer.Option("--shadow", help="Only beside the live one, to be compared.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Make a version live, through the gate once more."""
-    server = _as_operator(platform, operator)
-    entry = _told(lambda: server.promote(model, version, "shadow" if shadow else "live"))
-    typer.echo(json.dumps(entry) if as_json else f"{model} version {entry['version']} is {entry['state']}")
-
-
-def rollback(model: Model, platform: Platform, operator: Operator, as_json: AsJson = False) -> None:
-    """Take the live version back; the one before it is live again."""
-    server = _as_operator(platform, operator)
-    entry = _told(lambda: server.roll_back(model))
-    typer.echo(json.dumps(entry) if as_json else f"{model} version {entry['version']} is {entry['state']} again")
 
 
 def checked(files: ArtifactFiles, signing_key: Ed25519PrivateKey, state: Path) -> Artifact:
@@ -144,12 +119,6 @@ def checked(files: ArtifactFiles, signing_key: Ed25519PrivateKey, state: Path) -
     return artifact
 
 
-def _as_operator(platform: str, operator: str) -> PlatformServer:
-    server = PlatformServer(platform)
-    server.log_in_person(operator, _secret(PASSWORD_VARIABLE))
-    return server
-
-
 def _told(ask: Any) -> dict[str, Any]:
     try:
         entry: dict[str, Any] = ask()
@@ -160,11 +129,11 @@ def _told(ask: Any) -> dict[str, Any]:
     return entry
 
 
-def _secret(variable: str) -> str:
+def _secret() -> str:
     # Of the environment, not an option: what stands in a command line is seen by everybody on the machine.
-    found = os.environ.get(variable, "")
+    found = os.environ.get(SECRET_VARIABLE, "")
     if not found:
-        raise BadSetting(f"set {variable}; a secret does not go into a command line")
+        raise BadSetting(f"set {SECRET_VARIABLE}; a secret does not go into a command line")
     return found
 
 

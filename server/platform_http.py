@@ -1,4 +1,4 @@
-"""The aggregation side's words with a platform: tokens, candidates, promotion. HTTPS, or HTTP on this machine.
+"""The aggregation side's words with a platform: tokens and candidates. HTTPS, or HTTP on this machine.
 
 Every request here may be repeated: a token is asked for anew, and a candidate is known by what it is.
 """
@@ -74,30 +74,35 @@ class PlatformServer:
             "POST", f"/models/{name}/candidates", body, f"multipart/form-data; boundary={boundary}", repeat=True
         )
 
-    def promote(self, name: str, version: int, to: str) -> dict[str, Any]:
-        """Make a version live or the shadow. Raises DeploymentError, Refused (409: it does not pass the gate)."""
-        return self.ask_json("POST", f"/models/{name}/versions/{version}/promote", {"to": to})
-
-    def roll_back(self, name: str) -> dict[str, Any]:
-        """Take the live version back; the entry of the one that is live then. Raises DeploymentError, Refused."""
-        live = self.ask("GET", f"/models/{name}/live", repeat=True)
-        return self.ask("POST", f"/models/{name}/versions/{int(live['version'])}/rollback")
-
     def ask_json(self, method: str, path: str, said: Any, *, repeat: bool = False) -> dict[str, Any]:
         """A request with a JSON body, logged in if `log_in…` was called."""
         return self.ask(method, path, json.dumps(said).encode(), "application/json", repeat=repeat)
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, kind: str = "", *, repeat: bool = False
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        kind: str = "",
+        *,
+        repeat: bool = False,
+        key: str = "",
     ) -> dict[str, Any]:
-        """A request; its JSON answer. repeat: whether to try again where no answer comes, or one that passes."""
+        """A request; its JSON answer.
+
+        repeat: whether to try again where no answer comes, or one that passes. key: the Idempotency-Key with which
+        the platform does it once. Raises DeploymentError, Refused.
+        """
+        headers = {"Content-Type": kind} if kind else {}
+        if key:
+            headers["Idempotency-Key"] = key
         for pause in PAUSES if repeat else ():
             try:
-                return self._once(method, path, body, kind)
+                return self._once(method, path, body, headers)
             except _Passing:
                 self._pause(pause)
         try:
-            return self._once(method, path, body, kind)
+            return self._once(method, path, body, headers)
         except _Passing as error:
             raise DeploymentError(f"{self.base}: {error}") from error
 
@@ -109,13 +114,9 @@ class PlatformServer:
             raise DeploymentError(f"{self.base}: the log-in was refused: {error.detail}") from None
         self._token = str(said.get("access_token", ""))
 
-    def _once(self, method: str, path: str, body: bytes | None, kind: str) -> dict[str, Any]:
-        headers = {"Content-Type": kind} if kind else {}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        request = urllib.request.Request(  # noqa: S310
-            self.base + API + path, data=body, headers=headers, method=method
-        )
+    def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
+        sent = {**headers, **({"Authorization": f"Bearer {self._token}"} if self._token else {})}
+        request = urllib.request.Request(self.base + API + path, data=body, headers=sent, method=method)  # noqa: S310
         try:
             response: HTTPResponse = self._opener.open(request, timeout=self._timeout_seconds)
             with response:
