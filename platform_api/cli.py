@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -213,6 +214,48 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+@platform_app.command()
+def backup(
+    archive: Annotated[Path, typer.Argument(help="File to write; must not exist. Keep it encrypted: it holds keys.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write database and data folder into one archive. The service may run meanwhile."""
+    from platform_api.operations.backups import back_up
+
+    settings = load_settings()
+    with opened(settings, migrated=False) as database:
+        contents = back_up(settings, database, archive, system_clock())
+    _show_archive(archive, vars(contents), "written", as_json)
+
+
+@platform_app.command()
+def restore(
+    archive: Annotated[Path, typer.Argument(help="A file that backup wrote.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Only compare every digest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in place, after comparing every digest. Stop the service first."""
+    from platform_api.operations import backups
+
+    if verify:
+        _show_archive(archive, vars(backups.verify(archive)), "whole", as_json)
+        return
+    try:
+        contents = backups.restore(load_settings(), archive, force=force)
+    except SQLAlchemyError as error:
+        raise _unwell(error) from None
+    _show_archive(archive, vars(contents), "restored", as_json)
+
+
+def _show_archive(archive: Path, contents: dict[str, Any], what: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"archive": str(archive), **contents}))
+    else:
+        told = f"{len(contents['files'])} files, {contents['dialect']} at migration {contents['revision']}"
+        typer.echo(f"{archive}: {what}; {told}, of {contents['created']}")
+
+
 @model_app.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """Every version in the registry and its state."""
@@ -271,10 +314,14 @@ def opened(settings: Settings, *, migrated: bool = True) -> Iterator[Database]:
     except Problem as problem:
         raise BadInput(str(problem)) from None
     except SQLAlchemyError as error:
-        cause = str(error.orig if isinstance(error, DBAPIError) else error).splitlines()[0]
-        raise DeploymentError(f"{_DATABASE}: the database does not answer as it should: {cause}") from None
+        raise _unwell(error) from None
     finally:
         database.close()
+
+
+def _unwell(error: SQLAlchemyError) -> DeploymentError:
+    cause = str(error.orig if isinstance(error, DBAPIError) else error).splitlines()[0]
+    return DeploymentError(f"{_DATABASE}: the database does not answer as it should: {cause}")
 
 
 def printed(rows: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...]) -> None:

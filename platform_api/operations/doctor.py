@@ -251,13 +251,13 @@ def _artifacts(settings: Settings, session: Session, now: datetime) -> Finding:
 
 def _snapshots(settings: Settings, session: Session, now: datetime) -> Finding:
     rows = session.exec(select(Snapshot).order_by(col(Snapshot.version))).all()
-    bad = [str(row.version) for row in rows if not snapshot_file(settings, row.digest).is_file()]
+    bad = [str(row.version) for row in rows if not _has_digest(snapshot_file(settings, row.digest), row.digest)]
     if bad:
         mend = f"restore {settings.data_folder / 'snapshots'} from a backup"
-        return _fail("snapshots", f"no file of version {', '.join(bad[:_MANY])}", mend)
+        return _fail("snapshots", f"missing or damaged: version {', '.join(bad[:_MANY])}", mend)
     if rows and not (settings.data_folder / "keys" / "catalogue-signing.key").is_file():
         return _fail("snapshots", "catalogue-signing.key is gone", "restore it: clients pin the public half")
-    return _ok("snapshots", f"{len(rows)} with their files")
+    return _ok("snapshots", f"{len(rows)}, every file has its digest")
 
 
 def _live(settings: Settings, session: Session, now: datetime) -> Finding:

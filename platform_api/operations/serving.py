@@ -79,11 +79,14 @@ def run_until_asked(server: uvicorn.Server, listener: socket.socket) -> None:
 
 def bound(host: str, port: int) -> socket.socket:
     """A socket of that address that listens as soon as a server takes it. Raises PortInUse."""
+    listener: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
+        if listener is not None:
+            listener.close()
         raise PortInUse(f"{host}:{port} cannot be listened at ({error.strerror}); choose --host and --port") from None
     return listener

@@ -26,7 +26,7 @@ from platform_api.search.tokens import index_word
 from shared.errors import BadSetting
 
 _CHUNK = 10_000
-_EPOCH = datetime(2029, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 _FEE_BASIS_POINTS = 1_000
 _SUBJECTS = ("隐私", "数据", "音乐", "历史", "设计", "语言", "经济", "编程")
 _SUBJECTS_EN = ("privacy", "data", "music", "history", "design", "language", "economics", "programming")
