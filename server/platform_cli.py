@@ -10,12 +10,12 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from server.durable_files import write_file
-from server.platform_http import PlatformServer, Refused
+from server.platform_http import PlatformServer
 from server.publishing import read_latest, read_version
 from server.releases import ReleaseLedger
 from server.settings import load_signing_key
 from shared.artifact import Artifact, ArtifactFiles, open_artifact
-from shared.errors import ArtifactRejected, BadSetting, DeploymentError
+from shared.errors import ArtifactRejected, BadSetting
 from shared.roster import open_roster
 
 SECRET_VARIABLE = "ZHIYIN_CLIENT_SECRET"  # noqa: S105
@@ -86,7 +86,7 @@ def publish_candidate(
     artifact = checked(files, load_signing_key(signing_key), state)
     server = PlatformServer(platform)
     server.log_in_program(client_id, _secret())
-    entry = _told(lambda: server.publish_candidate(model, files, _read(evaluation)))
+    entry = server.publish_candidate(model, files, _read(evaluation))
     if as_json:
         typer.echo(json.dumps(entry))
     else:
@@ -117,16 +117,6 @@ def checked(files: ArtifactFiles, signing_key: Ed25519PrivateKey, state: Path) -
             f"{len(artifact.privacy.mechanisms)} mechanisms and {artifact.privacy.epsilon:.6g}"
         )
     return artifact
-
-
-def _told(ask: Any) -> dict[str, Any]:
-    try:
-        entry: dict[str, Any] = ask()
-    except Refused as refused:
-        reasons = refused.said.get("reasons") or refused.said.get("errors") or []
-        more = "".join(f"; {entry}" for entry in reasons) if isinstance(reasons, list) else ""
-        raise DeploymentError(f"the platform said no ({refused.status}): {refused.detail}{more}") from None
-    return entry
 
 
 def _secret() -> str:

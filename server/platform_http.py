@@ -10,7 +10,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 
@@ -30,13 +29,18 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Refused(Exception):
-    """The platform's definite no. status: of HTTP. detail: its words. said: the whole problem document."""
+class Refused(DeploymentError):
+    """The platform's definite no. status: of HTTP. said: the whole problem document, whose reasons the message has."""
 
-    status: int
-    detail: str
-    said: Mapping[str, Any]
+    def __init__(self, status: int, said: Mapping[str, Any]) -> None:
+        reasons = said.get("reasons") or said.get("errors") or []
+        words = [
+            str(said.get("detail") or said.get("title") or ""),
+            *map(str, reasons if isinstance(reasons, list) else ()),
+        ]
+        text = "".join(letter for letter in "; ".join(words) if letter.isprintable())
+        super().__init__(f"the platform said no ({status}): {text}")
+        self.status, self.said = status, said
 
 
 class PlatformServer:
@@ -111,7 +115,7 @@ class PlatformServer:
         try:
             said = self.ask("POST", "/tokens", body, "application/x-www-form-urlencoded", repeat=True)
         except Refused as error:
-            raise DeploymentError(f"{self.base}: the log-in was refused: {error.detail}") from None
+            raise DeploymentError(f"{self.base}: the log-in was refused: {error}") from None
         self._token = str(said.get("access_token", ""))
 
     def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -124,10 +128,9 @@ class PlatformServer:
         except urllib.error.HTTPError as error:
             with error:
                 said = _json(error.read(_MAX_ANSWER_BYTES))
-            detail = "".join(letter for letter in str(said.get("detail") or error.reason) if letter.isprintable())
             if error.code in _PASSING:
-                raise _Passing(f"{error.code} {detail}") from error
-            raise Refused(status=error.code, detail=detail, said=said) from None
+                raise _Passing(f"{error.code} {error.reason}") from error
+            raise Refused(error.code, said) from None
         except (OSError, HTTPException) as error:
             raise _Passing(f"the platform cannot be reached ({getattr(error, 'reason', None) or error})") from error
 

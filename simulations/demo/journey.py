@@ -1,7 +1,7 @@
 """A new learner in the demonstration: registers, agrees, buys two courses, and is recommended others, twice.
 
-Once by the platform, from its own records and with consent; once by a client on the learner's machine, from the signed
-snapshot and the signed model alone. Both lists must be the same, item for item.
+One list is made by the platform, from its own records and with consent; the other by a client on the learner's machine,
+from the signed snapshot and the signed model alone. They must be the same, item for item.
 """
 
 import csv
@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -97,10 +98,8 @@ def promote(shop: Shop, cast: Cast, scenario: Scenario, *, state: Path) -> Promo
     if entry.get("state") != "candidate":
         raise DeploymentError(f"the gate refused {shop.model}: {entry.get('reasons')}")
     shop.operator.ask_json("POST", f"/models/{shop.model}/versions/{artifact.version}/promote", {"to": "live"})
-    ledger = shop.operator.ask("GET", "/privacy-ledger/totals")
-    return Promotion(
-        version=artifact.version, ndcg_at_10=found.figures.ndcg_at_10, epsilon=float(ledger["all"]["epsilon"])
-    )
+    released = shop.operator.ask("GET", "/privacy-ledger?limit=1")["items"][0]
+    return Promotion(version=artifact.version, ndcg_at_10=found.figures.ndcg_at_10, epsilon=float(released["epsilon"]))
 
 
 def new_learner(shop: Shop, invitation: bytes, folder: Path) -> Journey:
@@ -149,7 +148,7 @@ def _suggested(home: Path, *, newcomer: bool) -> tuple[Line, ...]:
 def _two_courses(shown: Sequence[Line], learner: PlatformServer) -> tuple[str, ...]:
     # The first courses of the list; consulting would need an appointment.
     kinds = ((line.product_id, learner.ask("GET", f"/products/{line.product_id}")["kind"]) for line in shown)
-    return tuple(product_id for product_id, kind in kinds if kind == "course")[:BOUGHT]
+    return tuple(islice((product_id for product_id, kind in kinds if kind == "course"), BOUGHT))
 
 
 def _buy(learner: PlatformServer, product_id: str) -> None:

@@ -170,7 +170,7 @@ def test_a_statement_that_the_jobs_ledger_does_not_bear_out_leaves_nothing(side:
     other.train(1, ledger=False)
     ReleaseLedger.open(other.state)
     report = other.evaluate(1)
-    with pytest.raises(ArtifactRejected, match="does not say that this version"):
+    with pytest.raises(ArtifactRejected, match="does not say that recommender 1 was published"):
         other.hand_in(1, report)
     made = artifact(1, catalogue=side.place.snapshot)
     about = {"job_id": "job", "plan_digest": made.plan_digest, "time": NOW}
