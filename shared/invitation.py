@@ -86,7 +86,7 @@ class Invitation:
             _require(_fits(_KEY, getattr(self, name)), f"{name} must be 64 hex digits")
         _require(_fits(_MODEL, self.model), "model must be 1 to 64 of a-z, 0-9 and hyphens")
         for name in ("platform_url", "snapshots_url"):
-            _check_url(name, getattr(self, name))
+            _check_url(f"invitation: {name}", getattr(self, name))
         inside = self.snapshots_url.startswith(self.platform_url + "/")
         _require(inside, "snapshots_url must lie below platform_url")
         found = _ADDRESS.fullmatch(self.superlink) if isinstance(self.superlink, str) else None
@@ -182,10 +182,10 @@ def _require_fields(fields: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 def _check_url(name: str, url: Any) -> None:
     found = _URL.fullmatch(url) if isinstance(url, str) and len(url) <= 500 else None
-    usable = found is not None and (found[3] is None or _is_port(found[3]))
-    _require(usable, f"{name} must be a plain URL, without a slash at the end")
-    assert found is not None
-    _require(found[1] == "https" or found[2] in _LOOPBACK, f"{name} must be https; http is for this machine alone")
+    if found is None or not (found[3] is None or _is_port(found[3])):
+        raise BadSetting(f"{name} must be a plain URL, without a slash at the end")
+    if found[1] != "https" and found[2] not in _LOOPBACK:
+        raise BadSetting(f"{name} must be https; http is for this machine alone")
 
 
 def _check_certificate(text: Any) -> None:
