@@ -5,6 +5,7 @@ verified under a pinned key.
 """
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,15 @@ from urllib.parse import quote
 
 from client.durable_files import write_file
 from client.home import SIGNED_CATALOGUE_FILE, ClientHome
-from client.joining import require_joined
+from client.joining import join, pinned, require_joined
 from client.platform_http import Platform
+from client.policy import LocalPolicy
 from client.recommend import install_files, installed_files, verified
 from shared.artifact import MAX_MANIFEST_BYTES, Artifact, ArtifactFiles
 from shared.canonical import canonical_json, sha256_hex
 from shared.catalogue import CatalogueSnapshot
 from shared.errors import ArtifactRejected, CatalogueMismatch, MalformedMessage
+from shared.invitation import Invitation
 from shared.signed_catalogue import open_catalogue, read_name
 
 MAX_CATALOGUE_BYTES = 2**30
@@ -73,6 +76,16 @@ def adopt_catalogue(folder: Path, fetched: FetchedCatalogue) -> int:
     left_out = ClientHome.adopt_catalogue(folder, fetched.snapshot)
     write_file(folder / SIGNED_CATALOGUE_FILE, fetched.document)
     return left_out
+
+
+def make_joined(home: Path, data: bytes, invitation: Invitation, policy: LocalPolicy) -> ClientHome:
+    """A new home with the invitation's pins, on the platform's newest snapshot."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = fetch_catalogue(invitation, Path(folder))
+    made = ClientHome.create(home, policy=pinned(policy, invitation), catalogue=fetched.snapshot)
+    write_file(made.folder / SIGNED_CATALOGUE_FILE, fetched.document)
+    join(made.folder, data, invitation)
+    return made
 
 
 def fetch_model(folder: Path) -> FetchedModel:

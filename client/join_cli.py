@@ -1,17 +1,15 @@
 """`zhiyin client join` and `zhiyin client fetch`: taking part in what a platform invites to, and what it publishes."""
 
 import json
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from client.durable_files import write_file
-from client.fetching import adopt_catalogue, fetch_catalogue, fetch_model
-from client.home import POLICY_FILE, SIGNED_CATALOGUE_FILE, ClientHome
-from client.joining import Pin, join, joined, pinned, pins, require_joined, shown
+from client.fetching import adopt_catalogue, fetch_catalogue, fetch_model, make_joined
+from client.home import POLICY_FILE, ClientHome
+from client.joining import Pin, join, joined, pins, require_joined, shown
 from client.policy import LocalPolicy
 from client.policy_file import load_policy
 from shared.errors import BadSetting
@@ -62,16 +60,6 @@ def join_(
         _print_json({"home": str(home), "fingerprint": invitation.fingerprint, "pins": [vars(pin) for pin in found]})
     else:
         typer.echo(f"{home} has joined {invitation.platform_url}; next: zhiyin client fetch model, or run")
-
-
-def make_joined(home: Path, data: bytes, invitation: Invitation, policy: LocalPolicy) -> ClientHome:
-    """A new home with the invitation's pins, on the platform's newest snapshot."""
-    with tempfile.TemporaryDirectory() as folder:
-        fetched = fetch_catalogue(invitation, Path(folder))
-    made = ClientHome.create(home, policy=pinned(policy, invitation), catalogue=fetched.snapshot)
-    write_file(made.folder / SIGNED_CATALOGUE_FILE, fetched.document)
-    join(made.folder, data, invitation)
-    return made
 
 
 @fetch_app.command()

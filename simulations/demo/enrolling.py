@@ -26,7 +26,8 @@ def enrol_everybody(
 ) -> ServerCertificates:
     """Describe the federation, enrol a program of each tenant, and let each home join by its own invitation.
 
-    port: of the SuperLink, whose certificates are made here because invitations name their authority.
+    port: of the SuperLink, whose certificates are made here because invitations name their authority. In one process
+    nobody listens there.
     """
     certificates = make_server_certificates(cast.folder / "tls", now=datetime.now(UTC))
     described = description(

@@ -7,6 +7,7 @@ from the signed snapshot and the signed model alone. They must be the same, item
 import csv
 import json
 import secrets
+import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +17,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from client.fetching import fetch_model
+from client.fetching import fetch_model, make_joined
 from client.home import ClientHome
 from client.importing import import_source
-from client.join_cli import make_joined
 from client.policy import LocalPolicy
 from client.recommend import suggest
 from server.platform_cli import checked
@@ -30,13 +30,13 @@ from shared.errors import DeploymentError
 from simulations.demo.enrolling import opened
 from simulations.demo.parties import Cast
 from simulations.demo.scenario import Scenario
-from simulations.demo.shop import GOOD_CARD, Shop, wait_a_moment
+from simulations.demo.shop import GOOD_CARD, Shop
 from simulations.demo.stocking import LogIn
 from simulations.model_report import measured, report_of
 
 LINES = 10
 BOUGHT = 2
-WEBHOOK_TRIES = 600
+WEBHOOK_TRIES, WEBHOOK_PAUSE_SECONDS = 600, 0.05
 USER = "me"
 
 
@@ -162,7 +162,7 @@ def _buy(learner: PlatformServer, product_id: str) -> None:
     for _ in range(WEBHOOK_TRIES):
         if learner.ask("GET", f"/orders/{order['id']}")["status"] == "paid":
             return
-        wait_a_moment()
+        time.sleep(WEBHOOK_PAUSE_SECONDS)
     raise DeploymentError("the payment provider's message about a payment did not arrive in time")
 
 

@@ -3,7 +3,6 @@
 import os
 import secrets
 import sys
-import time
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Self
 from client.durable_files import make_folder
 from client.fetching import FetchedCatalogue, fetch_catalogue
 from platform_api.database import Database
+from platform_api.schema import migrate
 from platform_api.settings import PREFIX, load_settings
 from platform_api.snapshots.files import public_key
 from server.platform_http import PlatformServer
@@ -23,7 +23,7 @@ from simulations.deployment.federation import REPOSITORY
 from simulations.deployment.processes import LOOPBACK, Child, Supervisor, free_ports, wait_until_healthy
 from simulations.marketplace import Marketplace
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 GOOD_CARD = "4242424242424242"
 FEDERATION_FILE = "federation.json"
 
@@ -94,22 +94,24 @@ class Shop:
         """A tenant's program, or one of none; its credentials."""
         return self.operator.ask_json("POST", "/clients", {"name": name, "scopes": scopes, "tenant_id": tenant_id})
 
-    def require_running(self) -> None:
-        """Raise ProcessFailed, naming the log, if one of the processes ended."""
-        for child, url in zip(self.children, (self.url, self.provider_url), strict=True):
-            wait_until_healthy(child, f"{url}{_HEALTH[child.name]}", authority=None, timeout_seconds=START_SECONDS)
-
     def _open(self) -> None:
         platform_port, provider_port = self._ports
         database = Database(self._settings[f"{PREFIX}DATABASE_URL"])
         try:
-            self.children = (self._start("payments", "sandbox", "--port", str(provider_port)),)
+            migrate(database)  # or the platform would not start
+            self.children = (
+                self._start("platform", "serve", "--port", str(platform_port)),
+                self._start("payments", "sandbox", "--port", str(provider_port)),
+            )
             self.stocked = stock(database, self._market, seed=self._seed, now=datetime.now(UTC))
         finally:
             database.close()
-        self.children = (self._start("platform", "serve", "--port", str(platform_port)), *self.children)
-        self.require_running()
+        self._await()
         self.operator = self.log_in(self.stocked.log_ins[0])
+
+    def _await(self) -> None:
+        for child, url in zip(self.children, (self.url, self.provider_url), strict=True):
+            wait_until_healthy(child, f"{url}{_HEALTH[child.name]}", authority=None, timeout_seconds=START_SECONDS)
 
     def _start(self, name: str, *arguments: str) -> Child:
         kept = {variable: value for variable, value in os.environ.items() if not variable.startswith(PREFIX)}
@@ -138,8 +140,3 @@ class Shop:
 
 
 _HEALTH = {"platform": "/readyz", "payments": "/pay/any"}
-
-
-def wait_a_moment() -> None:
-    """Between two looks at something that another process does."""
-    time.sleep(0.05)

@@ -21,7 +21,6 @@ from platform_api.consents.schemas import NewPolicy
 from platform_api.consents.service import publish_policy
 from platform_api.database import Database
 from platform_api.operations.sample import POLICY_EN, POLICY_ZH
-from platform_api.schema import migrate
 from platform_api.search.index import row_of
 from platform_api.search.tables import SearchDocument
 from shared.catalogue import Item
@@ -50,11 +49,10 @@ class Stocked:
 
 
 def stock(database: Database, market: Marketplace, *, seed: int, now: datetime) -> Stocked:
-    """Make the tables, people, tenants, categories and products of an empty database; all in one transaction.
+    """Put people, tenants, categories and products into an empty, migrated database; all in one transaction.
 
     Products have the items' ids and came on sale in the items' order, a second apart: so does the snapshot list them.
     """
-    migrate(database)
     rng = np.random.default_rng([seed, 7])
     with database.writing() as session:
         tenants = {tenant.name: new_id("tnt") for tenant in market.tenants}

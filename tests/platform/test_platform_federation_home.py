@@ -13,10 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import client_app
-from client.fetching import adopt_catalogue, fetch_catalogue, fetch_model
+from client.fetching import adopt_catalogue, fetch_catalogue, fetch_model, make_joined
 from client.home import ClientHome
 from client.importing import import_source
-from client.join_cli import make_joined
 from client.platform_http import Platform
 from client.policy import LocalPolicy
 from client.recommend import installed_model, suggest
