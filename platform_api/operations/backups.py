@@ -108,9 +108,7 @@ def restore(settings: Settings, archive: Path, *, force: bool = False) -> Conten
             if dialect == "sqlite":
                 _place_sqlite(work / _DUMP[dialect], _sqlite_path(settings))
             else:
-                options = ["--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"]
-                dump = str(work / _DUMP[dialect])
-                _run("pg_restore", [*options, f"--dbname={make_url(settings.database_url).database}", dump], settings)
+                _place_postgresql(work / _DUMP[dialect], settings)
     return contents
 
 
@@ -219,6 +217,15 @@ def _place_sqlite(fresh: Path, target: Path) -> None:
     finally:
         near.unlink(missing_ok=True)
     _sync(target.parent)
+
+
+def _place_postgresql(dump: Path, settings: Settings) -> None:
+    # Tables of a newer version, which the dump does not know, must go as well: all in one transaction.
+    script = dump.with_suffix(".sql")
+    _run("pg_restore", ["--no-owner", f"--file={script}", str(dump)], settings)
+    emptied = ["--command=DROP SCHEMA public CASCADE", "--command=CREATE SCHEMA public"]
+    options = ["--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
+    _run("psql", [*options, *emptied, f"--file={script}"], settings)
 
 
 def _require_empty(settings: Settings, dialect: str, force: bool) -> None:

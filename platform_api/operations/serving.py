@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from platform_api.app import create_app
 from platform_api.database import Database
@@ -46,22 +47,27 @@ def serve(settings: Settings, listening: Listening) -> None:
     """
     with bound(listening.host, listening.port) as listener:
         configure_logs(settings.log_level)
-        app = create_app(settings)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            lifespan="on",
-            proxy_headers=bool(listening.trusted_proxies),
-            forwarded_allow_ips=listening.trusted_proxies or None,
-            timeout_graceful_shutdown=listening.grace_seconds,
-        )
+        server = web_server(create_app(settings), listening)
         host, port = listener.getsockname()[:2]
         structlog.get_logger("platform").info("listening", host=host, port=port)
-        run_until_asked(uvicorn.Server(config), listener)
+        run_until_asked(server, listener)
         structlog.get_logger("platform").info("ended")
+
+
+def web_server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
+    """The web server of an application: no log of addresses, no headers believed but those of trusted proxies."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+        proxy_headers=bool(listening.trusted_proxies),
+        forwarded_allow_ips=listening.trusted_proxies or None,
+        timeout_graceful_shutdown=listening.grace_seconds,
+    )
+    return uvicorn.Server(config)
 
 
 def run_until_asked(server: uvicorn.Server, listener: socket.socket) -> None:

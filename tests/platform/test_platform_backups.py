@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from platform_api import schema
 from platform_api.database import Database
@@ -67,6 +67,7 @@ def spoil(database: Database, settings: Settings) -> None:
     """What an accident leaves."""
     with database.migrating() as connection:
         connection.exec_driver_sql("UPDATE users SET email = NULL")
+        connection.exec_driver_sql("CREATE TABLE of_a_newer_version (id TEXT)")
     (settings.data_folder / "keys" / "catalogue-signing.key").unlink()
     (settings.data_folder / "new.bin").write_bytes(b"later")
     database.close()
@@ -90,6 +91,7 @@ def test_a_restored_marketplace_is_the_one_that_was_backed_up(shop: tuple[Settin
     with database.reading() as session:
         found = session.execute(text("SELECT COUNT(*) FROM search_documents")).scalar_one()
     assert found == 12
+    assert "of_a_newer_version" not in inspect(database.engine).get_table_names()
     assert [path for path in tmp_path.rglob(".*")] == [], "something was left lying"
 
 
@@ -261,8 +263,8 @@ def test_the_copy_in_an_archive_is_a_whole_database_by_itself(shop: tuple[Settin
     settings, database = shop
     back_up(settings, database, tmp_path / "a", NOW)
     with tarfile.open(tmp_path / "a") as tar:
-        tar.extract("platform.db", tmp_path, filter="data")
-    copy = sqlite3.connect(tmp_path / "platform.db")
+        tar.extract("platform.db", tmp_path / "out", filter="data")
+    copy = sqlite3.connect(tmp_path / "out" / "platform.db")
     assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert copy.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     copy.close()

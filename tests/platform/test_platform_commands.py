@@ -22,6 +22,7 @@ from platform_api.database import Database
 from platform_api.operations.sample import PEOPLE, PRODUCTS, seed_sample
 from platform_api.operations.volume import Volume, seed_volume
 from platform_api.payments import ledger
+from platform_api.payments.reconcile import Finding, Report
 from platform_api.settings import PREFIX
 from shared.errors import BadSetting, DeploymentError, PortInUse, ZhiyinError
 from simulations import console
@@ -286,3 +287,21 @@ def test_an_account_of_the_sample_that_is_gone_is_made_anew(place: Database) -> 
         session.execute(text("DELETE FROM search_documents"))
     added = seed_sample(place, NOW)
     assert list(added.passwords) == ["reviewer@example.org"]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(("action", "code"), [("corrected", 0), ("flagged", 1)])
+def test_reconcile_says_what_it_did_and_what_is_left_for_a_person(
+    place: Database, monkeypatch: pytest.MonkeyPatch, action: Any, code: int
+) -> None:
+    run("migrate")
+    found = Finding(kind="refund-lost", subject_id="rfd_1", action=action, detail="succeeded")
+    report = Report(intents_seen=3, refunds_seen=2, findings=(found,))
+    asked: list[Any] = []
+    monkeypatch.setattr("platform_api.operations.money.reconcile", lambda *values: asked.append(values) or report)
+    told = run("reconcile", "--since", "2030-01-01", code=code)
+    assert "3 payments and 2 refunds compared" in told
+    assert all(word in told for word in ("refund-lost", "rfd_1", action))
+    assert asked[0][2] == NOW
+    said = json.loads(run("reconcile", "--json", code=code))
+    assert (said["clean"], said["findings"][0]["subject_id"]) == (code == 0, "rfd_1")

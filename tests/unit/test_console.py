@@ -3,6 +3,7 @@
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,12 @@ def test_help_lists_the_groups_and_the_version(
     assert run(monkeypatch, "--help") == 0
     text = capsys.readouterr().out
     assert all(name in text for name in (*console.GROUPS, "--version"))
+
+
+@pytest.mark.parametrize("group", console.GROUPS)
+def test_every_group_names_a_module_that_has_it(group: str) -> None:
+    module, attribute, _ = console.GROUPS[group]
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    assert f"\n{attribute} = typer.Typer(" in Path(spec.origin).read_text(encoding="utf-8")
