@@ -12,6 +12,8 @@ from client.durable_files import write_file
 from client.home import ClientHome, read_catalogue
 from client.importing import ColumnNames, import_source
 from client.inspection import diagnose, status, too_many_users
+from client.join_cli import fetch_app, join_
+from client.joining import AUTHORITY_FILE, joined
 from client.keys_cli import keys_app, read_roster
 from client.policy import LocalPolicy
 from client.presenting import print_findings, print_preview, print_status, print_suggestions
@@ -23,6 +25,8 @@ from shared.fingerprint import key_fingerprint
 client_app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="The partner's side: histories stay here."
 )
+client_app.command("join")(join_)
+client_app.add_typer(fetch_app, name="fetch")
 client_app.add_typer(keys_app, name="keys")
 
 Home = Annotated[Path, typer.Option("--home", envvar="ZHIYIN_HOME", help="The home folder of this client.")]
@@ -188,13 +192,16 @@ def install(
 
 @client_app.command()
 def recommend(
-    user: Annotated[str, typer.Option(help="A user of the store.")],
+    user: Annotated[str, typer.Option(help="A user of the store.")] = "",
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    newcomer: Annotated[bool, typer.Option("--newcomer", help="For somebody who has no history yet.")] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
     """Rank for one local user, on this machine alone."""
-    lines = suggest(ClientHome.open(home), user, k)
+    if bool(user) == newcomer:
+        raise BadSetting("name a user of the store with --user, or nobody with --newcomer")
+    lines = suggest(ClientHome.open(home), user, k, newcomer=newcomer)
     if as_json:
         _print_json([vars(line) for line in lines])
     else:
@@ -250,8 +257,10 @@ def roster(
     typer.echo(f"epoch {listed.epoch} with {len(listed.entries)} parties, {'new here' if new else 'known already'}")
 
 
-SuperLink = Annotated[str, typer.Option(help="host:port of the server.")]
-RootCertificates = Annotated[Path, typer.Option(help="Authority that the server's certificate must come from.")]
+SuperLink = Annotated[str | None, typer.Option(help="host:port of the server; as joined unless given.")]
+RootCertificates = Annotated[
+    Path | None, typer.Option(help="Authority that the server's certificate must come from; as joined unless given.")
+]
 ReadyFile = Annotated[Path | None, typer.Option(help="Written when the server has accepted this node.")]
 PollSeconds = Annotated[float, typer.Option(help="How often to ask for work.")]
 HeartbeatSeconds = Annotated[float, typer.Option(help="A node silent for two of these counts as lost.")]
@@ -259,8 +268,8 @@ HeartbeatSeconds = Annotated[float, typer.Option(help="A node silent for two of 
 
 @client_app.command()
 def run(
-    superlink: SuperLink,
-    root_certificates: RootCertificates,
+    superlink: SuperLink = None,
+    root_certificates: RootCertificates = None,
     home: Home = DEFAULT_HOME,
     ready_file: ReadyFile = None,
     poll_seconds: PollSeconds = 1.0,
@@ -272,8 +281,8 @@ def run(
 
 @client_app.command()
 def helper(
-    superlink: SuperLink,
-    root_certificates: RootCertificates,
+    superlink: SuperLink = None,
+    root_certificates: RootCertificates = None,
     home: Home = DEFAULT_HOME,
     ready_file: ReadyFile = None,
     poll_seconds: PollSeconds = 1.0,
@@ -291,8 +300,8 @@ def helper(
 
 def _serve(
     opened: ClientHome,
-    superlink: str,
-    root_certificates: Path,
+    superlink: str | None,
+    root_certificates: Path | None,
     ready_file: Path | None,
     poll_seconds: float,
     heartbeat_seconds: float,
@@ -300,7 +309,14 @@ def _serve(
     from client.supernode import NodeSettings
     from client.supernode import run as serve
 
-    policy = opened.policy
+    policy, invitation = opened.policy, joined(opened.folder)
+    if invitation is not None:
+        superlink, root_certificates = (
+            superlink or invitation.superlink,
+            root_certificates or opened.folder / AUTHORITY_FILE,
+        )
+    if not superlink or root_certificates is None:
+        raise BadSetting("name the server with --superlink and --root-certificates, or join with an invitation first")
     settings = NodeSettings(
         superlink=superlink,
         root_certificates=root_certificates,

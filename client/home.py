@@ -5,6 +5,8 @@ store.db        histories; never sent                  keys/                    
 catalogue.bin   the public snapshot in use             models/                   verified artifacts
 roster.bin      the newest list of parties, to look at; which one counts is in the ledger
 pairwise.db     open rounds without helpers, encrypted; made when the first is begun
+invitation.json, superlink-ca.crt, catalogue.json   of the platform that it joined: what it pinned, and the signed
+                document of the snapshot in use
 
 A home that serves as a helper only, by its policy, has no store: there is no history that anybody could ask for.
 """
@@ -27,6 +29,7 @@ from shared.errors import BadSetting, MalformedFile
 POLICY_FILE = "policy.toml"
 STORE_FILE = "store.db"
 CATALOGUE_FILE = "catalogue.bin"
+SIGNED_CATALOGUE_FILE = "catalogue.json"
 LEDGER_FILE = "ledger.db"
 ROSTER_FILE = "roster.bin"
 KEYS_FOLDER = "keys"

@@ -18,6 +18,7 @@ from platform_api.clock import Clock, system_clock
 from platform_api.consents.feature import CONSENTS
 from platform_api.database import Database, Turns
 from platform_api.features import Feature
+from platform_api.invitations.feature import INVITATIONS
 from platform_api.joints import CatalogueOnSale, CatalogueShelf, PaidHistories
 from platform_api.middleware import Limited, Metrics, Observed, Tagged
 from platform_api.models.feature import MODELS
@@ -46,6 +47,7 @@ from shared.errors import BadSetting
 
 FEATURES: tuple[Feature, ...] = (
     ACCOUNTS, CATALOGUE, SEARCH, SNAPSHOTS, REVIEWS, ORDERS, PAYMENTS, MODELS, PRIVACY, CONSENTS, RECOMMENDATIONS,
+    INVITATIONS,
 )  # fmt: skip
 _CANDIDATES = re.compile(r"/api/v1/models/[^/]+/candidates")
 

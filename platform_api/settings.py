@@ -30,6 +30,9 @@ class Settings(BaseSettings):
         "http://127.0.0.1:8000"
     )
     data_folder: Annotated[Path, Field(description="where model files and snapshots are kept")] = Path("platform-data")
+    federation_file: Annotated[
+        Path | None, Field(description="what invitations say of the federation; written by `zhiyin server describe`")
+    ] = None
     webhook_secret: Annotated[
         SecretStr,
         Field(description="shared with the payment provider: whsec_ and base64; while it changes, two with a blank"),

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from server.durable_files import write_file
 from server.plan_file import plan_from_file
+from server.platform_cli import add_commands
 from server.publishing import LATEST, versions
 from server.releases import ReleaseLedger
 from shared import accounting
@@ -31,6 +32,7 @@ server_app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The aggregation side: publisher's key, catalogue, plans, releases.",
 )
+add_commands(server_app)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

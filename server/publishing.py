@@ -53,10 +53,17 @@ def read_latest(registry: Path, name: str) -> ArtifactFiles:
     shelf = registry / name
     try:
         version = int((shelf / LATEST).read_text(encoding="ascii"))
-        folder = shelf / str(version)
-        return ArtifactFiles(model=(folder / MODEL_FILE).read_bytes(), manifest=(folder / MANIFEST_FILE).read_bytes())
     except (OSError, ValueError) as error:
         raise ArtifactRejected(f"{shelf}: no published model can be read: {error}") from error
+    return read_version(shelf / str(version))
+
+
+def read_version(folder: Path) -> ArtifactFiles:
+    """The two files of one version, unverified. Raises ArtifactRejected."""
+    try:
+        return ArtifactFiles(model=(folder / MODEL_FILE).read_bytes(), manifest=(folder / MANIFEST_FILE).read_bytes())
+    except OSError as error:
+        raise ArtifactRejected(f"{folder}: no published model can be read: {error}") from error
 
 
 def _place(shelf: Path, version: int, files: ArtifactFiles) -> None:

@@ -186,6 +186,11 @@ def recommend(
     return [_explained(model, features, history, int(item), float(scores[item])) for item in chosen]
 
 
+def is_heard_of(model: RankingModel, line: Recommendation) -> bool:
+    """Whether anything speaks for a line: the model, its text, or that somebody was seen to have the item."""
+    return line.reason != "popular" or bool(model.popularity[line.item] > 0)
+
+
 def for_device(model: RankingModel, entries: int = DEVICE_ENTRIES) -> RankingModel:
     """The same model with each row of its weights cut to the strongest entries; other read-outs as they are."""
     if model.readout != "weights" or model.item_weights is None or model.item_columns is not None:

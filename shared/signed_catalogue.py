@@ -4,9 +4,9 @@ The signature is over the kind of document and the canonical form of its fields 
 made for anything else does not fit. Whoever holds the publisher's public key refuses any other file.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -16,6 +16,7 @@ from shared.errors import CatalogueMismatch, MalformedMessage
 from shared.signed_document import read_document, sign_document, verify_document
 
 KIND = "zhiyin-catalogue-snapshot-1"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,15 @@ class SignedCatalogue:
     """A snapshot whose publisher is known. unavailable: ids of items that keep their place and are on sale no more."""
 
     snapshot: CatalogueSnapshot
+    unavailable: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueName:
+    """What a signed document says of its file: version, SHA-256 in hex, and ids of items that are on sale no more."""
+
+    version: int
+    digest: str
     unavailable: frozenset[str]
 
 
@@ -42,20 +52,30 @@ def open_catalogue(document: bytes, data: bytes, public_key: str) -> SignedCatal
 
     Raises MalformedMessage, BadSignature, MalformedFile; CatalogueMismatch for a file of another digest or version.
     """
+    name = read_name(document, public_key)
+    given = sha256_hex(data)
+    if given != name.digest:
+        raise CatalogueMismatch(
+            f"the signed catalogue is {name.digest[:12]}…, the file is {given[:12]}…; fetch it again"
+        )
+    snapshot = catalogue_from_bytes(data)
+    if snapshot.version != name.version or not name.unavailable <= snapshot.index.keys():
+        raise CatalogueMismatch(
+            f"catalogue version {name.version} was signed, the file says version {snapshot.version}"
+        )
+    return SignedCatalogue(snapshot=snapshot, unavailable=name.unavailable)
+
+
+def read_name(document: bytes, public_key: str) -> CatalogueName:
+    """What `public_key` (64 hex digits) signed about a snapshot's file. Raises MalformedMessage, BadSignature."""
     fields, signature = read_document(KIND, document)
     verify_document(KIND, fields, signature, public_key, "the publisher of the catalogue")
-    version, digest, unavailable = _read(fields)
-    given = sha256_hex(data)
-    if given != digest:
-        raise CatalogueMismatch(f"the signed catalogue is {digest[:12]}…, the file is {given[:12]}…; fetch it again")
-    snapshot = catalogue_from_bytes(data)
-    if snapshot.version != version or not unavailable <= snapshot.index.keys():
-        raise CatalogueMismatch(f"catalogue version {version} was signed, the file says version {snapshot.version}")
-    return SignedCatalogue(snapshot=snapshot, unavailable=unavailable)
-
-
-def _read(fields: dict[str, Any]) -> tuple[int, str, frozenset[str]]:
     version, digest, unavailable = fields.get("version"), fields.get("digest"), fields.get("unavailable")
-    if not isinstance(version, int) or not isinstance(digest, str) or not isinstance(unavailable, list):
+    if (
+        not isinstance(version, int)
+        or not isinstance(digest, str)
+        or not _DIGEST.fullmatch(digest)
+        or not isinstance(unavailable, list)
+    ):
         raise MalformedMessage("a signed catalogue names its version, its digest and what is unavailable")
-    return version, digest, frozenset(str(entry) for entry in unavailable)
+    return CatalogueName(version=version, digest=digest, unavailable=frozenset(map(str, unavailable)))

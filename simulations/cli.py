@@ -47,6 +47,35 @@ def _group() -> None:
     """Experiments on data sets, with baselines and controls."""
 
 
+@sim_app.command("evaluate")
+def evaluate_command(
+    model: Annotated[Path, typer.Argument(help="Folder of the candidate: model.safetensors and manifest.json.")],
+    catalogue: Annotated[Path, typer.Option(help="The snapshot that it ranks.")],
+    held_out: Annotated[Path, typer.Option(help="CSV of users whose last item no model saw: user, item, timestamp.")],
+    signing_key: Annotated[Path, typer.Option(help="The publisher's key.")],
+    test_set: Annotated[str, typer.Option(help="What that is, in words; it is published with the figures.")],
+    out: Annotated[Path, typer.Option(help="The signed report, for `zhiyin server publish-candidate`.")],
+    live: Annotated[
+        Path | None, typer.Option(help="Folder of the version that is live; needed once there is one.")
+    ] = None,
+) -> None:
+    """Measure a published model on held-out histories, beside the live one, and sign the figures."""
+    from server.publishing import read_version
+    from server.settings import load_signing_key
+    from shared.catalogue import catalogue_from_bytes
+    from simulations.model_report import measured, read_cases, report_of
+
+    key = load_signing_key(signing_key)
+    public = key.public_key().public_bytes_raw()
+    snapshot = catalogue_from_bytes(catalogue.read_bytes())
+    cases = read_cases(held_out, snapshot)
+    found = measured(read_version(model), public, snapshot, cases)
+    beside = None if live is None else measured(read_version(live), public, snapshot, cases)
+    write_file(out, report_of(found, beside, cases, test_set=test_set, signing_key=key))
+    against = "" if beside is None else f", the live one's {beside.figures.ndcg_at_10:.6f}"
+    typer.echo(f"{out}: NDCG@10 {found.figures.ndcg_at_10:.6f}{against}, {len(cases.targets)} users")
+
+
 @sim_app.command("run")
 def run_command(
     data: Annotated[Path, typer.Option(help="Folder with interactions.csv[.gz] and, for text, items.csv[.gz].")],

@@ -37,7 +37,10 @@ class TenantHistories:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Marketplace:
+    """kinds: "course", "e-book" or "consulting", one for each item."""
+
     items: tuple[Item, ...]
+    kinds: tuple[str, ...]
     tenants: tuple[TenantHistories, ...]
 
 
@@ -56,14 +59,15 @@ def generate(
     num_tracks = len(SUBJECTS) * TRACKS_A_SUBJECT
     track_of = np.arange(num_items) % num_tracks
     level_of = np.arange(num_items) // num_tracks
-    items = tuple(_item(rng, i, int(track_of[i]), int(level_of[i])) for i in range(num_items))
+    made = [_item(rng, i, int(track_of[i]), int(level_of[i])) for i in range(num_items)]
     popularity = np.asarray((1.0 + rng.permutation(num_items)) ** -0.9, dtype=np.float64)
     sizes = _sizes(num_users, tenants)
     histories = tuple(
         _histories(rng, profile, size, track_of, level_of, popularity)
         for profile, size in zip(tenants, sizes, strict=True)
     )
-    return Marketplace(items=items, tenants=histories)
+    items, kinds = zip(*made, strict=True)
+    return Marketplace(items=items, kinds=kinds, tenants=histories)
 
 
 def _sizes(num_users: int, tenants: tuple[TenantProfile, ...]) -> list[int]:
@@ -72,7 +76,7 @@ def _sizes(num_users: int, tenants: tuple[TenantProfile, ...]) -> list[int]:
     return sizes
 
 
-def _item(rng: np.random.Generator, index: int, track: int, level: int) -> Item:
+def _item(rng: np.random.Generator, index: int, track: int, level: int) -> tuple[Item, str]:
     (subject_zh, subject_en), tracks = SUBJECTS[track // TRACKS_A_SUBJECT]
     zh, en = tracks[track % TRACKS_A_SUBJECT]
     form_zh, form_en = FORMS[level % len(FORMS)]
@@ -87,7 +91,8 @@ def _item(rng: np.random.Generator, index: int, track: int, level: int) -> Item:
         title = f"{en}: {form_en}" + (f" (edition {edition + 1})" if edition else "")
         text = f"A {kind} in {subject_en.lower()}: {en.lower()} {form_en}. For all who want {en.lower()} to last. {zh}"
         language = "en"
-    return Item(id=f"zy-{index:04d}", title=title, category=subject_zh, text=text, language=language)
+    item = Item(id=f"zy-{index:04d}", title=title, category=subject_zh, text=text, language=language)
+    return item, kind
 
 
 def _histories(

@@ -9,8 +9,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from shared.errors import ProtocolError
-from shared.signed_document import read_document, verify_document
+from shared.signed_document import read_document, sign_document, verify_document
 
 KIND = "zhiyin model evaluation 1"
 MILLION = 1_000_000
@@ -42,6 +44,13 @@ class Evaluation:
     @classmethod
     def from_text(cls, text: str) -> "Evaluation":
         return cls(**json.loads(text))
+
+
+def sign_report(report: Evaluation, signing_key: Ed25519PrivateKey) -> bytes:
+    """The report as its publisher hands it in. Raises BadReport for one that would not be read."""
+    fields = asdict(report)
+    _checked(fields)
+    return sign_document(KIND, fields, signing_key)
 
 
 def read_report(data: bytes, publisher_public_key: str) -> Evaluation:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from platform_api.models.live import Loaded
 from platform_api.recommendations.diversity import diversified
 from platform_api.recommendations.sentences import Reason
-from shared.ranking import Recommendation, recommend
+from shared.ranking import Recommendation, is_heard_of, recommend
 
 # Diversity chooses among so many of the best.
 _POOL = 100
@@ -61,7 +61,9 @@ def ranked(
     hidden = [place for place in range(catalogue.num_items) if place not in shown]
     chosen = _chosen(loaded, history, hidden, k, diversity)
     return Ranked(
-        lines=tuple(_line(loaded, entry) for entry in chosen if entry.item in shown and not _unheard_of(loaded, entry)),
+        lines=tuple(
+            _line(loaded, entry) for entry in chosen if entry.item in shown and is_heard_of(loaded.model, entry)
+        ),
         candidates=len(of_category),
         after_owned=len(not_owned),
         after_availability=len(shown),
@@ -74,14 +76,10 @@ def _chosen(
     if diversity == 0:
         return recommend(loaded.model, loaded.catalogue, history, k, exclude=hidden)
     pool = recommend(loaded.model, loaded.catalogue, history, max(_POOL, k), exclude=hidden, content_slot=False)
-    heard_of = [entry for entry in pool if not _unheard_of(loaded, entry)]
+    heard_of = [entry for entry in pool if is_heard_of(loaded.model, entry)]
     scores = np.array([entry.score for entry in heard_of])
     features = loaded.catalogue.features[[entry.item for entry in heard_of]]
     return [heard_of[int(place)] for place in diversified(scores, features, k, diversity)]
-
-
-def _unheard_of(loaded: Loaded, entry: Recommendation) -> bool:
-    return entry.reason == "popular" and not loaded.model.popularity[entry.item] > 0
 
 
 def _line(loaded: Loaded, entry: Recommendation) -> Line:

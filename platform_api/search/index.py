@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from sqlmodel import Session, col, select
 
@@ -32,6 +33,20 @@ def remove(session: Session, product_id: str) -> None:
     if row is not None:
         session.delete(row)
         session.flush()
+
+
+def row_of(product_id: str, title: str, names: str, description: str) -> dict[str, Any]:
+    """A row of search_documents, for those who write many at once. names: of the category and those above it."""
+    by_token, lengths = counted((title, names, description))
+    counts = {index_word(token): by_field for token, by_field in by_token.items()}
+    return {
+        "product_id": product_id,
+        "words": " ".join(sorted(counts)),
+        "counts": counts,
+        "title_length": lengths[0],
+        "category_length": lengths[1],
+        "description_length": lengths[2],
+    }
 
 
 def counted(fields: tuple[str, str, str]) -> tuple[dict[str, list[int]], tuple[int, int, int]]:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
@@ -21,11 +22,14 @@ from client.durable_files import write_file
 from client.home import STORE_FILE, ClientHome
 from client.importing import import_source
 from client.recommend import install_model, suggest
+from shared.catalogue import CatalogueSnapshot
 from shared.errors import BadSetting
 from shared.plan import Topology
+from simulations.demo.enrolling import enrol_everybody, invitation_file
+from simulations.demo.journey import Journey, Promotion, new_learner, promote
 from simulations.demo.parties import Budgets, Cast, TenantTerms, make_cast
-from simulations.demo.presenting import Narrator, print_scoreboard, write_html
-from simulations.demo.scenario import Scenario, make_scenario, write_history_file
+from simulations.demo.presenting import Narrator, print_journey, print_log_ins, print_scoreboard, write_html
+from simulations.demo.scenario import Scenario, scenario_of, write_history_file
 from simulations.demo.scoreboard import (
     Row,
     Scoreboard,
@@ -36,8 +40,12 @@ from simulations.demo.scoreboard import (
     tenant_cases,
 )
 from simulations.demo.settings import CORRUPT, DROPPED, DemoSettings, ModelSettings, settings_of_size
+from simulations.demo.shop import Shop
 from simulations.demo.training import DeployedTrainer, InProcessTrainer, Published, Trainer, demo_plan, train
+from simulations.deployment.certificates import ServerCertificates
 from simulations.deployment.federation import REPOSITORY, Federation, FederationSettings, Tenant
+from simulations.deployment.processes import free_ports
+from simulations.marketplace import generate
 
 demo_app = typer.Typer(add_completion=False)
 MARK = ".zhiyin-demo"
@@ -80,8 +88,11 @@ def demo(
         int | None,
         typer.Option(min=1, help="Of each private row, for its deviation; 4 unless given, 3 with --in-process."),
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the platform running at the end, and print its address and log-ins.")
+    ] = False,
 ) -> None:
-    """Generate a marketplace, train on three institutions' histories, publish, recommend, and compare."""
+    """Open a marketplace, train on three institutions' histories, publish, sell, recommend, and compare."""
     # Bound to this stream now: the ServerApp's prints are captured in one-process mode.
     console = Console(file=sys.stdout)
     started = time.monotonic()
@@ -93,20 +104,46 @@ def demo(
         topology=get_args(Topology)[list(DemoTopology).index(topology)],
     )
     folder = _fresh_folder(out)
-    with _terminated_like_interrupted():
-        scoreboard = _run(console, settings, folder, in_process=in_process, port=port)
-    seconds = time.monotonic() - started
-    report = _report(scoreboard, settings, in_process=in_process, seconds=seconds)
-    write_file(folder / REPORT, (json.dumps(report, ensure_ascii=False, indent=2) + "\n").encode())
-    write_html(report, folder / "report.html")
-    print_scoreboard(console, scoreboard)
-    console.print(f"{folder / REPORT} and report.html hold the same; {seconds:.0f} s in all.")
+    with _terminated_like_interrupted(), contextlib.ExitStack() as stack:
+        done = _run(console, settings, folder, stack, in_process=in_process, port=port)
+        seconds = time.monotonic() - started
+        report = _report(done, settings, in_process=in_process, seconds=seconds)
+        write_file(folder / REPORT, (json.dumps(report, ensure_ascii=False, indent=2) + "\n").encode())
+        write_html(report, folder / "report.html")
+        print_scoreboard(console, done.scoreboard)
+        console.print(f"{folder / REPORT} and report.html hold the same; {seconds:.0f} s in all.")
+        if keep:
+            print_log_ins(console, done.shop, done.journey.learner)
+            _wait_for_interrupt()
 
 
-def _run(console: Console, settings: DemoSettings, folder: Path, *, in_process: bool, port: int) -> Scoreboard:
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    # What a run gave, while its platform still runs.
+    scoreboard: Scoreboard
+    shop: Shop
+    snapshot: CatalogueSnapshot
+    promotion: Promotion
+    journey: Journey
+
+
+def _run(
+    console: Console,
+    settings: DemoSettings,
+    folder: Path,
+    stack: contextlib.ExitStack,
+    *,
+    in_process: bool,
+    port: int,
+) -> _Done:
     with Narrator(console) as tell:
         tell("Generating a marketplace: courses and e-books in Chinese and English, three institutions")
-        scenario = make_scenario(seed=settings.seed, num_users=settings.num_users, num_items=settings.num_items)
+        market = generate(seed=settings.seed, num_users=settings.num_users, num_items=settings.num_items)
+        tell("Opening the platform and its payment provider, and putting everything on sale")
+        shop = stack.enter_context(Shop(folder / "platform", market, seed=settings.seed, model=settings.models[0].name))
+        fetched = shop.publish_snapshot()
+        scenario = scenario_of(market, fetched.snapshot)
+        tell(f"Snapshot {fetched.snapshot.version} of {fetched.snapshot.num_items:,} items is public, signed")
         digest = bundle_digest(REPOSITORY)
         tell("Making keys, the signed roster and each institution's policy; importing its histories")
         if settings.topology == "pairwise":
@@ -114,17 +151,21 @@ def _run(console: Console, settings: DemoSettings, folder: Path, *, in_process: 
                 "No helpers: institutions mask for each other. Of three, one may work with the server and none may be "
                 "missing, so their policies assume no drop-outs"
             )
-        cast = _cast(settings, scenario, folder, digest)
+        cast = _cast(settings, scenario, folder, digest, pinned=False)
+        port = port or free_ports(1)[0]
+        certificates = enrol_everybody(shop, cast, fetched, app_digest=digest, port=port)
         _import_histories(scenario, cast)
-        with contextlib.ExitStack() as stack:
+        tell("Each institution joined by the platform's invitation, and pinned issuer, helpers, publisher and bundle")
+        with contextlib.ExitStack() as federation:
             trainer: Trainer = InProcessTrainer(cast)
             if not in_process:
                 tell(
                     "Starting a SuperLink with TLS and node authentication, and a pinned SuperNode for each institution"
                 )
-                trainer = DeployedTrainer(stack.enter_context(_federation(cast, port)))
+                trainer = DeployedTrainer(federation.enter_context(_federation(cast, port, certificates)))
             models = _train(trainer, scenario, cast, settings, tell, label="")
         _show_recommendations(console, scenario, cast, settings)
+        promotion, journey = _sell(console, tell, shop, cast, scenario)
         tell("Training again in one process, to know how much of a figure is noise")
         for repetition in range(1, settings.trainings):
             again = _cast(settings, scenario, folder / "repetitions" / str(repetition), digest)
@@ -133,10 +174,24 @@ def _run(console: Console, settings: DemoSettings, folder: Path, *, in_process: 
             more = _train(InProcessTrainer(again), scenario, again, settings, tell, label=f"-again-{repetition}")
             for name, found in more.items():
                 models[name] += found
-        return _scoreboard(scenario, settings, models, tell)
+        scoreboard = _scoreboard(scenario, settings, models, tell)
+    return _Done(scoreboard=scoreboard, shop=shop, snapshot=fetched.snapshot, promotion=promotion, journey=journey)
 
 
-def _cast(settings: DemoSettings, scenario: Scenario, folder: Path, digest: str) -> Cast:
+def _sell(console: Console, tell: Narrator, shop: Shop, cast: Cast, scenario: Scenario) -> tuple[Promotion, Journey]:
+    promotion = promote(shop, cast, scenario, state=cast.server / "jobs" / "cooccurrence" / "state")
+    tell(
+        f"{shop.model} {promotion.version} passed the platform's gate and is live: NDCG@10 {promotion.ndcg_at_10:.4f} "
+        f"on held-out items, epsilon {promotion.epsilon:.3f} in the public ledger"
+    )
+    first = next(iter(cast.homes))
+    journey = new_learner(shop, invitation_file(cast, first).read_bytes(), cast.folder / "learner" / "home")
+    tell("A learner registered and bought two courses; two signed messages of the provider made the orders paid")
+    print_journey(console, journey, scenario.catalogue)
+    return promotion, journey
+
+
+def _cast(settings: DemoSettings, scenario: Scenario, folder: Path, digest: str, *, pinned: bool = True) -> Cast:
     by_helpers = settings.topology == "helpers"
     terms = [
         # Rounded up to a hundred: the declared number is public, so it is not the exact one.
@@ -156,6 +211,7 @@ def _cast(settings: DemoSettings, scenario: Scenario, folder: Path, digest: str)
         min_users=settings.min_users,
         now=int(time.time()),
         policy_changes=None if by_helpers else PAIRWISE_POLICY,
+        pinned=pinned,
     )
 
 
@@ -167,10 +223,17 @@ def _import_histories(scenario: Scenario, cast: Cast) -> None:
         import_source(home.store, home.catalogue, str(path))
 
 
-def _federation(cast: Cast, port: int) -> Federation:
+def _federation(cast: Cast, port: int, certificates: ServerCertificates) -> Federation:
     tenants = tuple(Tenant(name=name, home=home) for name, home in cast.homes.items())
     return Federation(
-        FederationSettings(folder=cast.folder / "flower", project=REPOSITORY, tenants=tenants, durable=False, port=port)
+        FederationSettings(
+            folder=cast.folder / "flower",
+            project=REPOSITORY,
+            tenants=tenants,
+            durable=False,
+            port=port,
+            certificates=certificates,
+        )
     )
 
 
@@ -224,9 +287,10 @@ def _scoreboard(scenario: Scenario, settings: DemoSettings, models: Models, tell
     return Scoreboard(rows=tuple(rows), tenants=tuple(tenants))
 
 
-def _report(scoreboard: Scoreboard, settings: DemoSettings, *, in_process: bool, seconds: float) -> dict[str, Any]:
+def _report(done: _Done, settings: DemoSettings, *, in_process: bool, seconds: float) -> dict[str, Any]:
+    scoreboard, promotion = done.scoreboard, done.promotion
     return {
-        "format": "zhiyin-demo-1",
+        "format": "zhiyin-demo-2",
         "rows": [row.to_json() for row in scoreboard.rows],
         "tenants": [
             {
@@ -237,6 +301,16 @@ def _report(scoreboard: Scoreboard, settings: DemoSettings, *, in_process: bool,
             }
             for entry in scoreboard.tenants
         ],
+        "platform": {
+            "products": done.snapshot.num_items,
+            "snapshot": done.snapshot.version,
+            "catalogue_digest": done.snapshot.digest,
+            "model": done.shop.model,
+            "model_version": promotion.version,
+            "ndcg_at_10": round(promotion.ndcg_at_10, 6),
+            "epsilon": promotion.epsilon,
+            "learner": done.journey.to_json(),
+        },
         "protocol": "leave-last-out, full ranking, ties averaged; alone rows rank the tenant's own learners",
         "unit": "user with their whole history",
         "adjacency": "add or remove one user",
@@ -259,6 +333,13 @@ def _fresh_folder(out: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / MARK).touch()
     return folder
+
+
+def _wait_for_interrupt() -> None:
+    """Until Ctrl-C or SIGTERM, both of which end the platform too, and well: it was asked to run until then."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            signal.pause()
 
 
 @contextlib.contextmanager

@@ -88,8 +88,12 @@ def make_cast(
     min_users: int,
     now: int,
     policy_changes: Mapping[str, Any] | None = None,
+    pinned: bool = True,
 ) -> Cast:
-    """Make every party's keys, enrol all, publish the roster, then write policies that pin issuer, helpers, bundle."""
+    """Make every party's keys, enrol all, publish the roster, then write policies that pin issuer, helpers, bundle.
+
+    pinned: False leaves the pins to whoever joins by an invitation.
+    """
     issuer, publisher = IssuerFolder.create(folder / "issuer"), Ed25519PrivateKey.generate()
     helpers = tuple(term.name for term in terms if term.is_helper)
     homes = {term.name: folder / "parties" / term.name for term in terms}
@@ -108,7 +112,12 @@ def make_cast(
     _publish(issuer, [_request(term, opened[term.name], now) for term in terms], cast.roster, now)
     write_file(cast.catalogue, catalogue.to_bytes())
     write_file(cast.publisher_key, publisher.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    pins = {name: PinnedHelper(signing=opened[name].vault.signing_public) for name in helpers}
+    pins: dict[str, Any] = {
+        "issuer_public_key": cast.issuer_public_key,
+        "publisher_public_key": cast.publisher_public_key,
+        "app_digests": app_digests,
+        "helpers": {name: PinnedHelper(signing=opened[name].vault.signing_public) for name in helpers},
+    }
     for term in terms:
         policy = LocalPolicy(
             name=term.name,
@@ -118,12 +127,8 @@ def make_cast(
             declared_users=term.declared_users,
             min_tenants=2,
             min_users=min_users,
-            issuer_public_key=cast.issuer_public_key,
-            publisher_public_key=cast.publisher_public_key,
-            app_digests=app_digests,
-            helpers=pins,
             # Everybody is on this machine, with generated data: there is nobody to hide the time from.
-            **{"answer_seconds": 0.0, **(policy_changes or {})},
+            **{"answer_seconds": 0.0, **(policy_changes or {}), **(pins if pinned else {})},
         )
         write_file(homes[term.name] / POLICY_FILE, render_policy(policy).encode())
     return cast

@@ -10,12 +10,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from client.durable_files import write_file
+from shared.catalogue import CatalogueSnapshot
 from shared.plan import TrainingPlan, steps
+from simulations.demo.journey import Journey, Line
 from simulations.demo.scoreboard import Scoreboard
+from simulations.demo.shop import GOOD_CARD, Shop
+from simulations.demo.stocking import LogIn
 from simulations.demo.training import OnEvent
 
 
@@ -104,6 +109,35 @@ def print_scoreboard(console: Console, scoreboard: Scoreboard) -> None:
         ratio = f"{together['mean'] / max(alone['mean'], 1e-9):.2f} x"
         gains.add_row(entry.tenant, f"{entry.num_users:,}", _pm(alone), _pm(together), ratio)
     console.print(gains)
+
+
+def print_journey(console: Console, journey: Journey, catalogue: CatalogueSnapshot) -> None:
+    """A learner's lists side by side: from the platform before and after, and from the client on their machine."""
+    titles = "; ".join(catalogue.items[catalogue.position(item)].title for item in journey.bought)
+    console.print(f"\n[bold]A new learner[/bold] bought: {escape(titles)}")
+    table = Table(title="Recommended to them", title_justify="left")
+    for column in ("#", "before, by the platform", "after, by the platform", "after, by their own client"):
+        table.add_column(column)
+    lists = (journey.before, journey.after, journey.device_after)
+    for place in range(max(map(len, lists))):
+        cells = (_cell(entries[place]) if place < len(entries) else "" for entries in lists)
+        table.add_row(str(place + 1), *cells)
+    console.print(table)
+    console.print("The local client's lists, before and after, and the platform's: the same, item for item.")
+
+
+def print_log_ins(console: Console, shop: Shop, learner: LogIn) -> None:
+    """Where the platform is, and who may come in."""
+    console.print(f"\nThe platform runs at [bold]{shop.url}[/bold] until Ctrl-C: {shop.url}/docs, {shop.url}/privacy")
+    console.print(f"The payment provider runs at {shop.provider_url}; its good card is {GOOD_CARD}.")
+    table = Table("who", "e-mail", "password", title="Log-ins", title_justify="left")
+    for log_in in (*shop.stocked.log_ins, learner):
+        table.add_row(log_in.who, log_in.email, log_in.password)
+    console.print(table)
+
+
+def _cell(line: Line) -> str:
+    return escape(line.title) + (f"\n[dim]{escape(line.sentence)}[/dim]" if line.sentence else "")
 
 
 _PAGE = Template("""<!doctype html>

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from shared.catalogue import CatalogueSnapshot
+from shared.errors import CatalogueMismatch
 from shared.interactions import Interactions, concatenate
 from shared.text_features import build_text_features
 from simulations.datasets import Dataset
 from simulations.evaluate import Split, leave_last_out
-from simulations.marketplace import generate
+from simulations.marketplace import Marketplace, generate
 
 CATALOGUE_VERSION = 1
 
@@ -46,10 +47,20 @@ class Scenario:
 
 
 def make_scenario(*, seed: int, num_users: int, num_items: int) -> Scenario:
-    """Generate the marketplace, build the catalogue with its text features, and hold out each learner's last item."""
+    """Generate the marketplace, build a catalogue of its own, and hold out each learner's last item."""
     market = generate(seed=seed, num_users=num_users, num_items=num_items)
     features = build_text_features([f"{item.title}\n{item.category}\n{item.text}" for item in market.items])
     catalogue = CatalogueSnapshot(version=CATALOGUE_VERSION, items=market.items, features=features)
+    return scenario_of(market, catalogue)
+
+
+def scenario_of(market: Marketplace, catalogue: CatalogueSnapshot) -> Scenario:
+    """A marketplace on a snapshot of its items, whose last item of each learner is held out.
+
+    Raises CatalogueMismatch for a snapshot of other items, or in another order.
+    """
+    if tuple(item.id for item in catalogue.items) != tuple(item.id for item in market.items):
+        raise CatalogueMismatch("the snapshot does not list the marketplace's items in their order")
     stops = np.cumsum([tenant.interactions.num_users for tenant in market.tenants])
     tenants = tuple(
         TenantUsers(name=tenant.name, start=int(stop) - len(tenant.user_ids), stop=int(stop), user_ids=tenant.user_ids)
@@ -61,7 +72,7 @@ def make_scenario(*, seed: int, num_users: int, num_items: int) -> Scenario:
         targets=None,
         user_ids=tuple(user for tenant in market.tenants for user in tenant.user_ids),
         item_ids=tuple(item.id for item in market.items),
-        features=features,
+        features=catalogue.features,
         order_column="position",
         num_repeats=0,
         sha256=catalogue.digest,

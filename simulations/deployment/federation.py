@@ -22,7 +22,7 @@ from typing import Self
 from client.bundle import MANIFEST, build_bundle, bundle_digest
 from server.superlink import SuperLinkSettings, executor_command, flower_environment, superlink_command
 from shared.errors import BadSetting, DeploymentError, ProcessFailed
-from simulations.deployment.certificates import make_server_certificates, write_secret
+from simulations.deployment.certificates import ServerCertificates, make_server_certificates, write_secret
 from simulations.deployment.job import Job, RunValue, run_config_text
 from simulations.deployment.processes import (
     LOOPBACK,
@@ -56,7 +56,7 @@ class FederationSettings:
     often nodes and executors ask for work. heartbeat_seconds: a node that is silent for two of them counts as lost;
     Flower accepts no less than 10. port: of the SuperLink, 0 for any free one. durable: whether the SuperLink keeps its
     registered nodes in a file, which a restart needs; in memory a message takes half the time. gradients: whether nodes
-    import torch and Opacus ahead.
+    import torch and Opacus ahead. certificates: of the SuperLink, where they were made before; else it makes its own.
     """
 
     folder: Path
@@ -67,6 +67,7 @@ class FederationSettings:
     port: int = 0
     durable: bool = True
     gradients: bool = True
+    certificates: ServerCertificates | None = None
 
     def __post_init__(self) -> None:
         if len({tenant.name for tenant in self.tenants}) != len(self.tenants):
@@ -215,7 +216,9 @@ class Federation:
     def _prepare(self) -> SuperLinkSettings:
         for name in ("link/flower", "operator"):
             (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        certificates = make_server_certificates(self.folder / "tls", now=datetime.now(UTC))
+        certificates = self.settings.certificates or make_server_certificates(
+            self.folder / "tls", now=datetime.now(UTC)
+        )
         write_secret(self.folder / "link" / "executor.secret", os.urandom(32))
         self._stage_app()
         port = self.settings.port or free_ports(1)[0]

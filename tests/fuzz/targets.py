@@ -12,6 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ from shared.errors import (
     ZhiyinError,
 )
 from shared.frame import Frame, pack_frame, unpack_frame
+from shared.invitation import KIND as INVITATION
+from shared.invitation import open_invitation
 from shared.mechanism import from_json, to_json
 from shared.plan import plan_from_json, plan_to_json, steps
 from shared.published import ranking_model
@@ -65,6 +68,7 @@ from shared.secagg.secret import Secret
 from shared.secagg.shamir import SHARE_BYTES, combine
 from shared.signed_document import read_document
 from shared.wire import decode, encode
+from simulations.deployment.certificates import make_server_certificates
 from tests.fuzz.answering import array_seeds, ask, question_seeds, receive
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -206,6 +210,34 @@ def read_enrolment_fields(data: bytes) -> None:
 def enrolment_field_seeds() -> list[bytes]:
     good = read_document(ENROLMENT, document_seeds("enrolment")[0])[0]
     return [canonical_json(good), canonical_json({**good, "zz": [None]})]
+
+
+def read_invitation_fields(data: bytes) -> None:
+    fields = loaded(data)
+    try:
+        signature = key("north").sign(INVITATION.encode() + b"\x00" + canonical_json(fields)).hex()
+        document = json.dumps({"kind": INVITATION, "fields": fields, "signature": signature}).encode()
+    except (ValueError, RecursionError):
+        return
+    open_invitation(document, NOW)
+
+
+@cache
+def invitation_seeds() -> list[bytes]:
+    sealing = read_document(ENROLMENT, document_seeds("enrolment")[0])[0]["sealing"]
+    with tempfile.TemporaryDirectory() as folder:
+        certificates = make_server_certificates(Path(folder) / "tls", now=datetime.fromtimestamp(NOW, UTC))
+        certificate = certificates.authority.read_text(encoding="ascii")
+    url, digit = "http://127.0.0.1:8000", "5" * 64
+    good = {
+        "invited": "north", "role": "tenant", "client_id": "cli_1", "platform_url": url,
+        "platform_key": public("north"),
+        "snapshots_url": f"{url}/api/v1/snapshots", "catalogue_key": digit, "publisher_key": digit, "model": "market",
+        "issuer_key": digit, "app_digest": digit, "superlink": "127.0.0.1:9092", "certificate": certificate,
+        "helpers": [{"name": "north", "signing": public("north"), "sealing": sealing}], "issued_at": 0,
+        "expires_at": 2 * NOW,
+    }  # fmt: skip
+    return [canonical_json(good), canonical_json({**good, "helpers": [None]}), canonical_json({**good, "zz": [None]})]
 
 
 def read_register(data: bytes) -> None:
@@ -501,6 +533,12 @@ TARGETS: tuple[Target, ...] = (
         read=read_enrolment_fields,
         errors=(MalformedMessage, BadSignature, ExpiredKey),
         seeds=enrolment_field_seeds,
+    ),
+    Target(
+        name="invitation",
+        read=read_invitation_fields,
+        errors=(MalformedMessage, BadSignature, ExpiredKey),
+        seeds=invitation_seeds,
     ),
     Target(
         name="register",

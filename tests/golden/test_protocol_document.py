@@ -12,7 +12,7 @@ import pytest
 import server.exchange
 from server.job import group_of
 from server.job_state import Turn
-from shared import artifact, catalogue, enrolment, errors, frame, plan, roster, signed_document, wire
+from shared import artifact, catalogue, enrolment, errors, frame, invitation, plan, roster, signed_document, wire
 from shared.canonical import canonical_json
 from shared.errors import MalformedMessage
 from shared.frame import Frame, pack_frame, unpack_frame
@@ -261,3 +261,10 @@ def test_frames_travel_in_flower_as_the_document_says(monkeypatch: pytest.Monkey
     assert (str(array.dtype), array.ndim, array.tobytes()) == ("uint8", 1, b"frame")
     assert rest == [7, "train", 3.0, "step-2-attempt-5"]
     assert "`step-<step>-attempt-<attempt>`" in DOCUMENT
+
+
+def test_the_table_of_an_invitation_lists_its_fields() -> None:
+    named = [name for row in table("invitation") for name in ticked(row[0])]
+    assert named == list(dict.fromkeys(named))
+    assert set(named) == set(invitation.Invitation.__dataclass_fields__)
+    assert f"`{invitation.KIND}`" in DOCUMENT

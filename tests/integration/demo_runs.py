@@ -10,7 +10,9 @@ import time
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import pytest
 
 COMMAND = [sys.executable, "-c", "from simulations.console import main; main()", "demo"]
 # The least marketplace that the demonstration takes: most of its time is then the start of processes.
@@ -29,6 +31,23 @@ ROWS = (
     "no federation (control)",
 )
 MARK = "ZHIYIN_TEST_RUN"
+
+
+def check_learner(report: dict[str, Any]) -> None:
+    """What every report says of the platform: a model that passed, two purchases, and lists that are one."""
+    platform = report["platform"]
+    assert platform["products"] == report["items"]
+    assert (platform["snapshot"], platform["model"], platform["model_version"]) == (1, "market-weights", 1)
+    assert platform["epsilon"] == pytest.approx(2.0, rel=1e-3)
+    learner = platform["learner"]
+    assert learner["before"] == learner["device_before"]
+    assert learner["after"] == learner["device_after"]
+    assert len(learner["before"]) == len(set(learner["after"])) == 10
+    assert len(set(learner["bought"])) == 2
+    assert set(learner["bought"]) <= set(learner["before"])
+    assert not set(learner["bought"]) & set(learner["after"])
+    # What was bought changed more than that it is gone.
+    assert learner["after"][:8] != [item for item in learner["before"] if item not in learner["bought"]]
 
 
 class DemoRun:

@@ -15,7 +15,7 @@ from simulations.demo.scenario import make_scenario
 from simulations.demo.scoreboard import Row, no_federation_control
 from simulations.demo.settings import DemoSettings
 from simulations.evaluate import Figures, chance
-from tests.integration.demo_runs import ROWS, DemoRun
+from tests.integration.demo_runs import ROWS, DemoRun, check_learner
 
 CONTROL_SEEDS = 16
 FEDERATED = ("federated cooccurrence, weights", "federated cooccurrence, factors")
@@ -28,6 +28,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         assert run.wait(timeout_seconds=280) == 0, run.output
         assert run.family() == {}
     assert "went on to this" in run.output, "recommendations come with reasons"
+    assert "the same, item for item" in run.output
     found: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert (out / "report.html").read_text(encoding="utf-8").count("<tr") == len(found["rows"]) + 1
     return found
@@ -103,6 +104,14 @@ def test_every_row_has_the_fields_that_readers_rely_on(report: dict[str, Any]) -
         # Three trainings differ by their noise, or by their initial factors; a reference is measured once.
         is_repeated = entry["epsilon"] is not None or entry["name"] == "no federation (control)"
         assert (entry["trainings"], entry["ndcg_at_10"]["sd"] > 0) == ((3, True) if is_repeated else (1, False))
+
+
+@pytest.mark.timeout(300)
+def test_a_new_learner_is_listed_the_same_by_the_platform_and_by_their_own_client(report: dict[str, Any]) -> None:
+    check_learner(report)
+    weights = row(report, FEDERATED[0])["ndcg_at_10"]
+    # The gate was told the figure of the training that was published, the first of three.
+    assert abs(report["platform"]["ndcg_at_10"] - weights["mean"]) <= 2 * weights["sd"]
 
 
 def test_a_folder_of_somebody_elses_is_never_replaced(tmp_path: Path) -> None:

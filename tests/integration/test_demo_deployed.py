@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,21 @@ from typing import Any
 import pytest
 
 from client.home import ClientHome
+from client.joining import joined
 from client.recommend import installed_model
+from server.platform_http import PlatformServer
 from server.publishing import read_latest
 from shared.artifact import ArtifactFiles, open_artifact
-from shared.errors import ArtifactRejected
+from shared.errors import ArtifactRejected, ProcessFailed
 from shared.published import ranking_model
-from simulations.demo.scenario import make_scenario
+from shared.signed_catalogue import read_name
+from simulations.demo.scenario import scenario_of
 from simulations.demo.scoreboard import federated_row
+from simulations.demo.shop import Shop
 from simulations.demo.training import Published
 from simulations.evaluate import chance
-from tests.integration.demo_runs import ROWS, SMALL, TENANTS, DemoRun
+from simulations.marketplace import generate
+from tests.integration.demo_runs import ROWS, SMALL, TENANTS, DemoRun, check_learner
 
 IN_TRAINING = "server/jobs/cooccurrence/state/events.jsonl: step_asked"
 MODELS = {
@@ -30,19 +36,25 @@ MODELS = {
     "market-factors": "federated cooccurrence, factors",
     "market-recon": "federated recon",
 }
-# The demonstration, its watchdog, SuperLink, executor, three SuperNodes and `flwr run`.
-LEAST_FAMILY = 8
+# The demonstration, platform and payment provider, two watchdogs, SuperLink, executor, three SuperNodes, `flwr run`.
+LEAST_FAMILY = 11
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What a run to the end gave. crowd: its processes in the middle. missed: descendants then that bore no mark."""
+    """What a run to the end gave, whose platform was kept until it was interrupted.
+
+    crowd: its processes in the middle. missed: descendants then that bore no mark. kept: processes while it was kept.
+    roles: what the platform said of each log-in that was printed, by who it is.
+    """
 
     out: Path
     code: int
     output: str
     crowd: dict[int, str]
     missed: dict[int, str]
+    kept: dict[int, str]
+    roles: dict[str, list[str]]
     left: dict[int, str]
 
     @property
@@ -57,11 +69,30 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     out = tmp_path_factory.mktemp("deployed") / "out"
-    with DemoRun(out, *SMALL) as run:
+    with DemoRun(out, *SMALL, "--keep") as run:
         run.wait_for(IN_TRAINING)
         crowd, missed = run.family(), run.unmarked()
-        code = run.wait(timeout_seconds=200)
-        yield Finished(out=out, code=code, output=run.output, crowd=crowd, missed=missed, left=run.family())
+        while "mei@example.org" not in run.output.partition("Log-ins")[2]:
+            assert run.running, run.output
+            time.sleep(0.1)
+        roles, kept = roles_of(run.output), run.family()
+        os.kill(run.process.pid, signal.SIGINT)
+        code = run.wait(timeout_seconds=60)
+        yield Finished(
+            out=out, code=code, output=run.output, crowd=crowd, missed=missed, kept=kept, roles=roles, left=run.family()
+        )
+
+
+def roles_of(output: str) -> dict[str, list[str]]:
+    """Log in as everybody whom the demonstration named."""
+    said = output.partition("The platform runs at ")[2]
+    server, found = PlatformServer(said.split()[0]), {}
+    for who, email, password in re.findall(r"^\W*([a-z][a-z -]+?)\W+(\S+@example\.org)\W+(\S+)\W*$", said, re.M):
+        server.log_in_person(email, password)
+        found[who] = server.ask("GET", "/me")["roles"]
+    # The last of them is the learner.
+    assert len(server.ask("GET", "/recommendations?k=10")["items"]) == 10
+    return found
 
 
 @pytest.mark.timeout(400)
@@ -70,6 +101,14 @@ def test_the_deployed_demonstration_ends_well_and_leaves_no_process_behind(finis
     assert len(finished.crowd) >= LEAST_FAMILY
     assert finished.missed == {}, "every descendant is told by its mark, so that none can be left unseen"
     assert finished.left == {}
+
+
+@pytest.mark.timeout(400)
+def test_a_kept_platform_serves_its_log_ins_until_it_is_interrupted(finished: Finished) -> None:
+    assert list(finished.roles) == ["platform operator", *(f"creator of {tenant}" for tenant in TENANTS), "learner"]
+    for who, roles in finished.roles.items():
+        assert ("platform-operator" in roles, "creator" in roles) == ("operator" in who, "creator" in who)
+    assert len(finished.kept) == 4, "the demonstration, its watchdog, the platform and the payment provider"
 
 
 @pytest.mark.timeout(400)
@@ -98,6 +137,25 @@ def test_the_report_of_a_deployed_run_has_every_row_with_its_fields(finished: Fi
 
 
 @pytest.mark.timeout(400)
+def test_institutions_joined_by_invitation_and_a_learner_bought_and_was_listed_alike(finished: Finished) -> None:
+    check_learner(finished.report)
+    digest = finished.report["platform"]["catalogue_digest"]
+    invitations = [joined(finished.out / "parties" / tenant) for tenant in TENANTS]
+    assert [invitation.invited for invitation in invitations if invitation] == list(TENANTS)
+    for tenant, invitation in zip(TENANTS, invitations, strict=True):
+        home = finished.home(tenant)
+        assert invitation is not None
+        assert home.policy.issuer_public_key == invitation.issuer_key
+        assert home.policy.app_digests == (invitation.app_digest,)
+        assert home.catalogue.digest == digest
+        assert read_name((home.folder / "catalogue.json").read_bytes(), invitation.catalogue_key).digest == digest
+    # The payment provider's two messages, and nothing else, made the two orders paid.
+    logs = (finished.out / "platform" / "logs" / "platform.log").read_text(encoding="utf-8")
+    assert logs.count("/webhooks/payments") == 2
+    assert "/complete" not in logs
+
+
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_signed_model_opens_and_is_what_the_report_measured(finished: Finished, name: str) -> None:
     home, files = finished.home(TENANTS[0]), read_latest(finished.out / "registry", name)
@@ -106,8 +164,8 @@ def test_a_signed_model_opens_and_is_what_the_report_measured(finished: Finished
     artifact = open_artifact(files, publisher_public_key=key, catalogue_digest=home.catalogue.digest)
 
     report = finished.report
-    scenario = make_scenario(seed=report["seed"], num_users=report["users"], num_items=report["items"])
-    assert scenario.catalogue.digest == home.catalogue.digest
+    market = generate(seed=report["seed"], num_users=report["users"], num_items=report["items"])
+    scenario = scenario_of(market, home.catalogue)
     published = Published(model=ranking_model(artifact), privacy=artifact.privacy)
     measured = federated_row(MODELS[name], [published], scenario).to_json()
     reported = next(row for row in report["rows"] if row["name"] == MODELS[name])
@@ -189,14 +247,30 @@ def test_without_its_supervision_a_killed_demonstration_would_leave_processes_th
     """The negative control of every `left == {}` here: the watchdog is killed first, then the demonstration."""
     with DemoRun(tmp_path / "out", *SMALL) as run:
         run.wait_for("flower/logs/superlink.log")
-        [watchdog] = [pid for pid, command in run.family().items() if "os.killpg(group, number)" in command]
-        os.kill(watchdog, signal.SIGKILL)
+        watchdogs = [pid for pid, command in run.family().items() if "os.killpg(group, number)" in command]
+        assert len(watchdogs) == 2
+        for watchdog in watchdogs:
+            os.kill(watchdog, signal.SIGKILL)
         os.kill(run.process.pid, signal.SIGKILL)
         run.wait(timeout_seconds=20)
         left = run.family()
     assert left
     assert run.process.pid not in left
     assert run.family() == {}, "and the block ends them"
+
+
+@pytest.mark.timeout(300)
+def test_a_platform_that_cannot_start_is_told_with_its_log(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    shop = Shop(folder, generate(seed=1, num_users=100, num_items=60), seed=1, model="market-weights")
+    port = int(shop.url.rsplit(":", 1)[1])
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(ProcessFailed, match="platform ended with code 6"),
+        shop,
+    ):
+        pass
+    assert "Traceback" not in (folder / "logs" / "platform.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.timeout(120)
