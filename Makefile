@@ -4,7 +4,7 @@ BIN := .venv/bin
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: demo test check bench fuzz clean
+.PHONY: demo test check bench fuzz mutants clean
 
 .venv: .venv/.installed
 
@@ -42,6 +42,10 @@ fuzz: export OMP_NUM_THREADS ?= 1
 fuzz: .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement tests/fuzz/constraints.txt
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(if $(TARGET),--target $(TARGET))
+
+# Takes each security guard out in turn, in a copy of the tree; `make mutants ONLY="helper: batch of one"`.
+mutants: .venv
+	$(BIN)/python -m tests.mutants.run $(if $(ONLY),--only "$(ONLY)")
 
 clean:
 	rm -rf .venv build demo-out

@@ -1,14 +1,16 @@
-"""Whole rounds of secure aggregation, processor time and memory: python -m benchmarks.secagg_rounds [--large]
+"""Whole rounds of secure aggregation, processor time and memory: python -m benchmarks.secagg_rounds [options]
 
-First ours beside Flower's SecAgg+ in one run, 20 clients of which 2 drop out after the shares are dealt; then pairwise
-rounds of 100 (complete graph) and 1,000 parties (regular graph) with a tenth dropping out, which take minutes and, with
---large, gigabytes. Everything is one process and one thread; noise is left out on both sides, for SecAgg+ has none.
+First ours beside Flower's SecAgg+ in one run, 20 clients of which 2 drop out after the shares are dealt (--many-only
+leaves this out); then pairwise rounds of 100 (complete graph) and 1,000 parties (regular graph) with a tenth dropping
+out, which take minutes, with --large half an hour and gigabytes. All is one process and one thread; noise is left
+out on both sides, for SecAgg+ has none. Memory is what a step adds at its peak, and for the server also the messages
+that it holds.
 """
 
 import os
-import resource
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -41,12 +43,17 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Processor seconds: of all clients, of the helpers, of the server; bytes that one client sends in all."""
+    """Processor seconds: of all clients, of the helpers, of the server; bytes that one client sends in all.
+
+    client_bytes, server_bytes: peak of memory of one client and of the server; 0 where it was not measured.
+    """
 
     clients_s: float
     helpers_s: float
     server_s: float
     sent_bytes: int
+    client_bytes: int = 0
+    server_bytes: int = 0
 
     @property
     def total_s(self) -> float:
@@ -91,6 +98,19 @@ class Cast:
         )
         roster = Roster(entries=entries, epoch=1, issued_at=0, expires_at=2 * NOW)
         return cls(signing=signing, sealing=sealing, tenants=tenants, roster=roster)
+
+
+class _Memory:
+    """What tasks hold at their peak beyond what was there before. Steps are pure, so one is run again to be watched."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+
+    def watch(self, task: Callable[[], object]) -> None:
+        tracemalloc.start()
+        task()
+        self.peak_bytes = max(self.peak_bytes, tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
 
 
 def vector(size: int) -> NDArray[np.int64]:
@@ -148,11 +168,15 @@ def pairwise_round(cast: Cast, size: int, dropped: int, console: Console | None 
     terms = PairwiseTerms(num_parties=count, degree=degree, threshold=threshold, min_active=least)
     values = vector(size)
     place: dict[str, Any] = {"roster": cast.roster, "now": NOW}
-    clients, server = _Timer(), _Timer()
+    clients, server, watched, opening = _Timer(), _Timer(), _Memory(), _Memory()
 
     def each(names: Sequence[str], phase: str, step: Callable[[str], _T]) -> dict[str, _T]:
         shown = track(names, phase, console=console, transient=True) if console else names
-        return {name: clients(lambda name=name: step(name)) for name in shown}  # type: ignore[misc]
+        done = {name: clients(lambda name=name: step(name)) for name in shown}  # type: ignore[misc]
+        if console:
+            # The last party is like all others and lives to the end.
+            watched.watch(lambda: step(names[-1]))
+        return done
 
     advertised = each(
         cast.tenants,
@@ -193,17 +217,24 @@ def pairwise_round(cast: Cast, size: int, dropped: int, console: Console | None 
             signed[name][0], [one for one in signatures if one.client != name], signing_key=cast.signing[name], **place
         ),
     )
-    opened = server(
-        lambda: pairwise_server.open_pairwise_sum(
-            agreement=agreement, dealings=dealings, vectors=vectors, unmaskings=[one for _, one in unmasked.values()],
+    unmaskings = [one for _, one in unmasked.values()]
+
+    def opened() -> pairwise_server.OpenedSum:
+        return pairwise_server.open_pairwise_sum(
+            agreement=agreement, dealings=dealings, vectors=vectors, unmaskings=unmaskings,
             bits=BITS, num_coordinates=size, **place,
-        )
-    )  # fmt: skip
-    assert np.array_equal(opened.total, len(active) * values)
+        )  # fmt: skip
+
+    total = server(opened).total
+    if console:
+        opening.watch(opened)
+    assert np.array_equal(total, len(active) * values)
     sealed = sum(len(each.sealed) + 64 for each in dealings[-1].shares)
+    held = sum(len(each.masked) for each in vectors) + len(dealings) * sealed + 33 * len(unmaskings) * degree
     return Cost(
         clients_s=clients.seconds, helpers_s=0.0, server_s=server.seconds,
         sent_bytes=len(vectors[-1].masked) + sealed + 33 * degree,
+        client_bytes=watched.peak_bytes, server_bytes=held + opening.peak_bytes,
     )  # fmt: skip
 
 
@@ -242,16 +273,16 @@ def many_parties(console: Console, *, large: bool) -> None:
         "a client s",
         "server s",
         "sent by a client MB",
-        "peak memory GB",
+        "a client's memory MB",
+        "server's memory MB",
     )
     table = Table(*columns, title=title)
     for count, size in ((100, 100_000), (100, 1_000_000), (1_000, 100_000), *(((1_000, 1_000_000),) if large else ())):
         degree, _ = choose_degree(count, corrupt=CORRUPT, dropped=DROPPED, privacy_bits=40, recovery_bits=20)
         cost = pairwise_round(Cast.of(count), size, count // 10, console)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         table.add_row(
             f"{count:,}", f"{degree}", f"{size:,}", f"{cost.clients_s / count:.3f}", f"{cost.server_s:.2f}",
-            f"{cost.sent_bytes / 1e6:.2f}", f"{memory:.2f}",
+            f"{cost.sent_bytes / 1e6:.2f}", f"{cost.client_bytes / 1e6:.1f}", f"{cost.server_bytes / 1e6:,.0f}",
         )  # fmt: skip
     console.print(table)
     console.print(f"Vectors of {BITS} bits; {ring.size_bytes(BITS, 1_000_000) / 1e6:.0f} MB a million coordinates.")
@@ -259,5 +290,6 @@ def many_parties(console: Console, *, large: bool) -> None:
 
 if __name__ == "__main__":
     console = Console()
-    beside_flower(console)
+    if "--many-only" not in sys.argv[1:]:
+        beside_flower(console)
     many_parties(console, large="--large" in sys.argv[1:])

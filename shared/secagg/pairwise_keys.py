@@ -18,23 +18,46 @@ _SHARE = b"zhiyin/pairwise-share/1"
 _KEY_BYTES = 32
 # The key of a seal is one direction of one pair in one round under one list of parties: it encrypts once.
 _NONCE = bytes(12)
+_FIELD_PRIME = 2**255 - 19
+# The u-coordinates of every point whose order divides 8, on Curve25519 and on its twist: 0 of order 1 and 2, 1 and -1
+# of order 4, the others of order 8, roots of (u^2 - 1)^2 = 4 u (u^2 + 486662 u + 1), where doubling gives 1.
+_LOW_ORDER = frozenset(
+    {
+        0,
+        1,
+        _FIELD_PRIME - 1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    }
+)
 
 
 def public_key(secret: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
 
 
+def private_key(secret: Secret) -> X25519PrivateKey:
+    """The secret ready for exchanges: made once for all of a party's neighbours, for it costs as much as an exchange.
+
+    Raises ValueError unless it has 32 bytes.
+    """
+    return X25519PrivateKey.from_private_bytes(secret.reveal())
+
+
 def check_point(public: bytes, owner: str) -> None:
-    """Raise UnknownKey unless an exchange with this X25519 key gives a secret (RFC 7748, section 6.1)."""
-    # Every scalar is a multiple of the cofactor, so one is as good as another to find points of low order.
-    _exchange(_ANY_SCALAR, public, owner)
+    """Raise UnknownKey unless an exchange with this X25519 key gives a secret (RFC 7748, section 6.1).
+
+    X25519 ignores the highest bit, and takes u-coordinates that are not reduced.
+    """
+    u = int.from_bytes(public, "little") & ((1 << 255) - 1)
+    if len(public) != _KEY_BYTES or u % _FIELD_PRIME in _LOW_ORDER:
+        raise UnknownKey(f"a key of {owner} is not a usable X25519 public key")
 
 
-def pair_key(secret: Secret, public: bytes, *, ctx: bytes, own: str, peer: str) -> bytes:
+def pair_key(private: X25519PrivateKey, public: bytes, *, ctx: bytes, own: str, peer: str) -> bytes:
     """The AES key of the mask that two parties share; the same for both. Raises UnknownKey for a key that is none."""
     low, high = sorted((own, peer))
-    shared_secret = _exchange(X25519PrivateKey.from_private_bytes(secret.reveal()), public, peer)
-    return _derive(shared_secret, ctx, join_fields(_PAIR, low.encode(), high.encode()))
+    return _derive(exchange(private, public, peer), ctx, join_fields(_PAIR, low.encode(), high.encode()))
 
 
 def dealing_key(seed: Secret, *, ctx: bytes, root: bytes, kind: str) -> bytes:
@@ -47,16 +70,19 @@ def dealing_key(seed: Secret, *, ctx: bytes, root: bytes, kind: str) -> bytes:
 
 
 def seal_shares(
-    plain: bytes, secret: Secret, public: bytes, *, ctx: bytes, root: bytes, sender: str, receiver: str
+    plain: bytes, private: X25519PrivateKey, public: bytes, *, ctx: bytes, root: bytes, sender: str, receiver: str
 ) -> bytes:
     """`plain` for the receiver alone, who then knows that this sender sealed it, here and to nobody else."""
-    cipher, associated = _channel(exchange(secret, public, receiver), ctx, root, sender, receiver)
+    cipher, associated = _channel(exchange(private, public, receiver), ctx, root, sender, receiver)
     return cipher.encrypt(_NONCE, plain, associated)
 
 
-def exchange(secret: Secret, public: bytes, owner: str) -> bytes:
-    """X25519 of a secret with the key of `owner`, 32 bytes. Raises UnknownKey for a key that is none."""
-    return _exchange(X25519PrivateKey.from_private_bytes(secret.reveal()), public, owner)
+def exchange(private: X25519PrivateKey, public: bytes, owner: str) -> bytes:
+    """X25519 with the key of `owner`, 32 bytes. Raises UnknownKey for a key that is none."""
+    try:
+        return private.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError as error:
+        raise UnknownKey(f"a key of {owner} is not a usable X25519 public key") from error
 
 
 def open_exchanged(sealed: bytes, exchanged: bytes, *, ctx: bytes, root: bytes, sender: str, receiver: str) -> bytes:
@@ -84,15 +110,5 @@ def _channel(exchanged: bytes, ctx: bytes, root: bytes, sender: str, receiver: s
     return ChaCha20Poly1305(_derive(exchanged, ctx, direction)), direction
 
 
-def _exchange(private: X25519PrivateKey, public: bytes, owner: str) -> bytes:
-    try:
-        return private.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError as error:
-        raise UnknownKey(f"a key of {owner} is not a usable X25519 public key") from error
-
-
 def _derive(secret: bytes, ctx: bytes, info: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=ctx, info=info).derive(secret)
-
-
-_ANY_SCALAR = X25519PrivateKey.from_private_bytes(bytes(31) + b"\x40")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from shared.errors import MalformedMessage, TooFewClients, WrongContext, WrongShare
 from shared.roster import Roster
 from shared.secagg import ring
-from shared.secagg.pairwise_keys import pair_key, public_key, self_commitment, share_digest
+from shared.secagg.pairwise_keys import pair_key, private_key, public_key, self_commitment, share_digest
 from shared.secagg.pairwise_messages import (
     DIGEST_BYTES,
     SEALED_BYTES,
@@ -118,9 +118,9 @@ def _remove_masks(
         left = active.intersection(agreement.graph.neighbours(owner))
         if not left:
             continue
-        secret = Secret(shares.mask_secret(owner))
+        private = private_key(Secret(shares.mask_secret(owner)))
         for peer in sorted(left):
-            key = pair_key(secret, agreement.bundles[peer].mask_key, ctx=ctx, own=owner, peer=peer)
+            key = pair_key(private, agreement.bundles[peer].mask_key, ctx=ctx, own=owner, peer=peer)
             # The peer added the mask if the dropped party comes before it.
             (added if owner < peer else subtracted).append(key)
     subtract_keystreams(total, added)

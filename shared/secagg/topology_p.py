@@ -26,6 +26,7 @@ from typing import TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from shared.errors import BadSetting, IllegalTransition, MalformedMessage, TooFewClients, WrongContext
@@ -36,6 +37,7 @@ from shared.secagg.pairwise_keys import (
     dealing_key,
     exchange,
     pair_key,
+    private_key,
     public_key,
     seal_shares,
     self_commitment,
@@ -183,12 +185,11 @@ def mask_vector(
     before = _in_phase(state, Dealt)
     held = _open_deliveries(before, deliveries)
     buffer = ring.encode(values, bits)
+    private, bundles = private_key(before.mask_secret), before.agreement.bundles
     keys = {
-        peer: pair_key(
-            before.mask_secret, agreed.mask_key, ctx=before.ctx, own=before.client, peer=peer
-        )
-        for peer, agreed in ((peer, before.agreement.bundles[peer]) for peer, _ in held)
-    }  # fmt: skip
+        peer: pair_key(private, bundles[peer].mask_key, ctx=before.ctx, own=before.client, peer=peer)
+        for peer, _ in held
+    }
     own = MaskSeed(before.self_seed.reveal()).key(before.ctx)
     add_keystreams(buffer, [own, *(key for peer, key in keys.items() if peer < before.client)])
     subtract_keystreams(buffer, [key for peer, key in keys.items() if peer > before.client])
@@ -304,19 +305,23 @@ def _deal_to_neighbours(state: Advertised, agreement: Agreement) -> tuple[Sealed
         return split(secret.reveal(), threshold=state.terms.threshold, points=points, random_bytes=Keystream(key).read)
 
     dealt = zip(neighbours, deal_out("self", state.self_seed), deal_out("key", state.mask_secret), strict=True)
-    return tuple(_seal_to(state, agreement, *each) for each in dealt)
+    private = private_key(state.seal_secret)
+    return tuple(_seal_to(state, agreement, private, *each) for each in dealt)
 
 
 def _seal_to(
-    state: Advertised, agreement: Agreement, receiver: str, self_share: bytes, key_share: bytes
+    state: Advertised,
+    agreement: Agreement,
+    private: X25519PrivateKey,
+    receiver: str,
+    self_share: bytes,
+    key_share: bytes,
 ) -> SealedShares:
     place = {"ctx": state.ctx, "root": agreement.root}
     public = agreement.bundles[receiver].seal_key
     return SealedShares(
         receiver=receiver,
-        sealed=seal_shares(
-            self_share + key_share, state.seal_secret, public, sender=state.client, receiver=receiver, **place
-        ),
+        sealed=seal_shares(self_share + key_share, private, public, sender=state.client, receiver=receiver, **place),
         self_digest=share_digest(self_share, kind="self", owner=state.client, holder=receiver, **place),
         key_digest=share_digest(key_share, kind="key", owner=state.client, holder=receiver, **place),
     )
@@ -330,14 +335,15 @@ def _open_deliveries(state: Dealt, deliveries: Sequence[Delivery]) -> tuple[tupl
     if strangers:
         raise WrongContext(f"{min(strangers)} is not a neighbour of {state.client} and deals it no shares")
     _check_enough("neighbours that dealt shares", len(senders), state.agreement.terms.threshold)
-    return tuple((each.sender, _open_delivery(state, each)) for each in deliveries)
+    private = private_key(state.seal_secret)
+    return tuple((each.sender, _open_delivery(state, private, each)) for each in deliveries)
 
 
-def _open_delivery(state: Dealt, delivery: Delivery) -> Secret:
+def _open_delivery(state: Dealt, private: X25519PrivateKey, delivery: Delivery) -> Secret:
     sender, shares = delivery.sender, delivery.shares
     if shares.receiver != state.client:
         raise WrongContext(f"shares of {sender} for {shares.receiver} were delivered to {state.client}")
-    exchanged = exchange(state.seal_secret, state.agreement.bundles[sender].seal_key, sender)
+    exchanged = exchange(private, state.agreement.bundles[sender].seal_key, sender)
     return Secret(open_dealt(shares, exchanged, dealer=sender, agreement=state.agreement))
 
 

@@ -61,7 +61,7 @@ from shared.plan import plan_from_json, plan_to_json, steps
 from shared.published import ranking_model
 from shared.roster import open_roster
 from shared.sealing_certificate import SealingCertificate
-from shared.secagg.pairwise_keys import exchange, open_exchanged
+from shared.secagg.pairwise_keys import exchange, open_exchanged, private_key
 from shared.secagg.pairwise_state import from_bytes, to_bytes
 from shared.secagg.sealing import open_seal
 from shared.secagg.secret import Secret
@@ -312,7 +312,7 @@ def read_shares(data: bytes) -> None:
     combine(dict(enumerate(parts, start=1)), threshold=2)
     place: dict[str, Any] = {"ctx": bytes(32), "root": bytes(32), "sender": "a", "receiver": "b"}
     public_key = X25519PrivateKey.from_private_bytes(bytes(range(32))).public_key().public_bytes_raw()
-    open_exchanged(data, exchange(Secret(bytes(range(32))), public_key, "a"), **place)
+    open_exchanged(data, exchange(private_key(Secret(bytes(range(32)))), public_key, "a"), **place)
 
 
 def read_state(data: bytes) -> None:

@@ -24,6 +24,7 @@ from shared.secagg.topology_h import contribute
 from shared.wire import (
     ContributionReply,
     ContributionRequest,
+    Refusal,
     UnmaskReply,
     UnmaskRequest,
     decode,
@@ -292,6 +293,7 @@ def test_a_helper_answers_each_cohort_once_and_none_that_mixes_two(scene):
         assert isinstance(ask(cast, "bert", unmask(sent[name] for name in names)), UnmaskReply)
         assert ask(cast, "bert", unmask(sent[name] for name in names[:2])).error == "AlreadyAnswered"
     mixed = ask(cast, "bert", unmask(sent[name] for name in (*members[0][:2], members[1][0])))
+    assert isinstance(mixed, Refusal)
     assert (mixed.error, "are not summed together" in mixed.message) == ("WrongContext", True)
 
 
@@ -306,6 +308,7 @@ def test_a_helper_does_not_sum_a_client_that_signed_for_two_cohorts_in_the_secon
         helper_keys={each: bytes.fromhex(cast.home(each).vault.sealing_public) for each in cast.plan.helpers},
     ).header()  # fmt: skip
     refused = ask(cast, "bert", unmask([*(sent[name] for name in others), second]))
+    assert isinstance(refused, Refusal)
     assert (refused.error, f"{double} in cohort 0" in refused.message) == ("WrongContext", True)
     assert not any(entry.kind == "answer" for entry in cast.home("bert").ledger.entries())
     assert isinstance(ask(cast, "bert", unmask(sent[name] for name in others)), UnmaskReply)

@@ -348,6 +348,17 @@ def test_inputs_other_than_the_round_s_are_refused_before_the_charge(server: Ser
     assert server.charged() == 0
 
 
+def test_inputs_that_fit_the_step_and_not_the_round_are_refused_before_the_charge(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A round begun about other inputs; then the vector is asked for with those that the step really takes.
+    others = inputs_digest({"head": np.zeros(3, np.int32)})
+    monkeypatch.setitem(globals(), "inputs_digest", lambda _: others)
+    server.run("keys", "deal")
+    refused(server.ask("anna", server.request("mask", "anna")), "WrongContext", "inputs")
+    assert server.charged() == 0
+
+
 @pytest.mark.parametrize("phase", ["keys", "mask"])
 def test_without_budget_nothing_leaves(server: Server, phase: str) -> None:
     server.run(*ALL[: ALL.index(phase)])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.errors import TooFewClients
 from shared.secagg import ring
-from shared.secagg.pairwise_keys import pair_key
+from shared.secagg.pairwise_keys import pair_key, private_key
 from shared.secagg.pairwise_messages import Agreement, MaskedVector
 from shared.secagg.pairwise_opening import deliveries_to
 from shared.secagg.prg import add_keystreams
@@ -126,7 +126,7 @@ def test_nobody_else_knows_a_pairs_mask_and_both_know_the_same() -> None:
 
     def key(own: str, peer: str) -> bytes:
         secret = course.advertised[own][0].mask_secret
-        return pair_key(secret, agreement.bundles[peer].mask_key, ctx=agreement.ctx, own=own, peer=peer)
+        return pair_key(private_key(secret), agreement.bundles[peer].mask_key, ctx=agreement.ctx, own=own, peer=peer)
 
     pairs = {key(own, peer) for own in NAMES for peer in NAMES if own < peer}
     assert len(pairs) == 28

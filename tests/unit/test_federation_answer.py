@@ -63,6 +63,11 @@ def ask(cast, name, request):
     return decode(answer(cast.home(name), frame, now=NOW, random_bytes=os.urandom))
 
 
+def error_of(reply):
+    assert isinstance(reply, Refusal), f"it was answered: {reply}"
+    return reply.error
+
+
 def headers_of(cast, names=("anna", "bert", "carl")):
     return tuple(ask(cast, name, request_of(cast)).contribution.header() for name in names)
 
@@ -100,7 +105,7 @@ def test_an_honest_request_is_answered_and_charged_once(cast):
 def test_the_same_request_twice_is_refused_even_after_a_restart(cast):
     ask(cast, "anna", request_of(cast))
     again = ask(cast, "anna", request_of(cast))
-    assert again.error == "AlreadyAnswered"
+    assert error_of(again) == "AlreadyAnswered"
     assert len(cast.home("anna").ledger.entries()) == 1
 
 
@@ -108,7 +113,8 @@ def test_a_helper_answers_one_context_once_even_after_a_restart(cast):
     headers = headers_of(cast)
     assert isinstance(ask(cast, "bert", unmask_of(cast, headers)), UnmaskReply)
     for cohort in (headers, headers[:2]):
-        assert ask(cast, "bert", unmask_of(cast, cohort)).error == "AlreadyAnswered"
+        again = ask(cast, "bert", unmask_of(cast, cohort))
+        assert error_of(again) == "AlreadyAnswered"
 
 
 def test_a_helpers_answer_verifies_and_carries_its_own_noise(cast):
@@ -122,27 +128,27 @@ def test_a_helpers_answer_verifies_and_carries_its_own_noise(cast):
 
 def test_a_cohort_below_the_local_minimum_is_not_unmasked(cast):
     headers = headers_of(cast)
-    assert ask(cast, "bert", unmask_of(cast, headers[:1])).error == "TooFewClients"
+    assert error_of(ask(cast, "bert", unmask_of(cast, headers[:1]))) == "TooFewClients"
     assert not any(entry.kind == "answer" for entry in cast.home("bert").ledger.entries())
 
 
 def test_declared_users_below_the_local_minimum_are_not_unmasked(cast):
     headers = headers_of(cast)
     forged = tuple(type(header)(**{**vars(header), "declared_users": 10_000}) for header in headers)
-    assert ask(cast, "bert", unmask_of(cast, forged)).error == "WrongContext"
+    assert error_of(ask(cast, "bert", unmask_of(cast, forged))) == "WrongContext"
     forged = tuple(type(header)(**{**vars(header), "declared_users": 300}) for header in headers)
-    assert ask(cast, "bert", unmask_of(cast, forged)).error == "BadSignature"
+    assert error_of(ask(cast, "bert", unmask_of(cast, forged))) == "BadSignature"
     forged = tuple(type(header)(**{**vars(header), "declared_users": 1}) for header in headers)
-    assert ask(cast, "bert", unmask_of(cast, forged)).error == "TooFewClients"
+    assert error_of(ask(cast, "bert", unmask_of(cast, forged))) == "TooFewClients"
 
 
 def test_who_is_no_helper_unmasks_nothing(cast):
-    assert ask(cast, "carl", unmask_of(cast, headers_of(cast, ("anna", "bert")))).error == "UnknownKey"
+    assert error_of(ask(cast, "carl", unmask_of(cast, headers_of(cast, ("anna", "bert"))))) == "UnknownKey"
 
 
 def test_headers_of_other_inputs_are_not_unmasked(cast):
     other = inputs_digest({"head": np.arange(3, dtype=np.int32)})
-    assert ask(cast, "bert", unmask_of(cast, headers_of(cast), inputs_digest=other)).error == "BadSignature"
+    assert error_of(ask(cast, "bert", unmask_of(cast, headers_of(cast), inputs_digest=other))) == "BadSignature"
 
 
 def plan_json(cast, **changes):
@@ -173,7 +179,7 @@ def test_a_plan_outside_the_policy_is_refused_and_costs_nothing(cast, changes, e
 def test_a_roster_of_another_issuer_is_refused(cast):
     roster = open_own(cast)
     forged = sign_roster(roster, Ed25519PrivateKey.generate())
-    assert ask(cast, "anna", request_of(cast, roster=forged)).error == "BadSignature"
+    assert error_of(ask(cast, "anna", request_of(cast, roster=forged))) == "BadSignature"
 
 
 def test_a_roster_that_lists_another_key_for_this_party_is_refused(cast, original):
@@ -181,27 +187,27 @@ def test_a_roster_that_lists_another_key_for_this_party_is_refused(cast, origina
     shutil.rmtree(cast.homes["anna"] / "keys")
     shutil.copytree(cast.homes["carl"] / "keys", cast.homes["anna"] / "keys")
     reply = ask(cast, "anna", request_of(cast))
-    assert (reply.error, "another signing key" in reply.message) == ("UnknownKey", True)
+    assert (error_of(reply), "another signing key" in reply.message) == ("UnknownKey", True)
 
 
 @pytest.mark.parametrize("step", [2, 99])
 def test_a_step_that_the_plan_does_not_have_is_refused(cast, step):
-    assert ask(cast, "anna", request_of(cast, step=step)).error == "WrongContext"
+    assert error_of(ask(cast, "anna", request_of(cast, step=step))) == "WrongContext"
 
 
 def test_inputs_that_the_step_does_not_take_are_refused_before_anything_is_charged(cast):
     head = {"head": np.arange(8, dtype=np.int32)}
-    assert ask(cast, "anna", request_of(cast, inputs=head)).error == "MalformedMessage"
+    assert error_of(ask(cast, "anna", request_of(cast, inputs=head))) == "MalformedMessage"
     assert cast.home("anna").ledger.entries() == ()
 
 
 @pytest.mark.parametrize("frame", [b"", b"\x00" * 64, b"x" * 1000])
 def test_nonsense_is_refused(cast, frame):
-    assert ask(cast, "anna", frame).error == "MalformedMessage"
+    assert error_of(ask(cast, "anna", frame)) == "MalformedMessage"
 
 
 def test_a_reply_sent_to_a_client_is_refused(cast):
-    assert ask(cast, "anna", Refusal(party="bert", error="X", message="-")).error == "MalformedMessage"
+    assert error_of(ask(cast, "anna", Refusal(party="bert", error="X", message="-"))) == "MalformedMessage"
 
 
 def test_more_users_than_declared_are_refused_without_a_word_about_them(cast):
@@ -229,6 +235,23 @@ def test_every_answer_is_masked_anew(cast, tmp_path):
     twin = type(cast)(**{**vars(cast), "homes": {"anna": tmp_path / "copy"}})
     second = ask(twin, "anna", request_of(cast)).contribution
     assert first.masked != second.masked
+
+
+def test_every_answer_rounds_with_draws_of_its_own(cast, tmp_path, monkeypatch):
+    # What two releases would share, their difference would show: see `client.contribution.rounded_users`.
+    seeds = []
+
+    def noting(plan, step, inputs, history, *, secret_seed):
+        seeds.append(secret_seed)
+        return np.zeros(NUM_ITEMS, dtype=np.int64)
+
+    monkeypatch.setattr("client.answer.tenant_values", noting)
+    shutil.copytree(cast.homes["anna"], tmp_path / "copy")
+    twin = type(cast)(**{**vars(cast), "homes": {"anna": tmp_path / "copy"}})
+    for each in (cast, twin):
+        assert isinstance(ask(each, "anna", request_of(each)), ContributionReply)
+    assert [len(seed) for seed in seeds] == [32, 32]
+    assert seeds[0] != seeds[1]
 
 
 # --- rosters: who is on the list, and until when ---

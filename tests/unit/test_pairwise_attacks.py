@@ -68,7 +68,7 @@ def test_a_key_swapped_on_the_way_is_refused(key: str) -> None:
 def test_the_own_keys_must_come_back_as_they_were_sent() -> None:
     # Signed by this party, in this context, with its own name: made before a restart, or by a copy of it.
     again = ROUND.advertise(ME, random_bytes=random_bytes("again"))[1]
-    for bundles in (HONEST.bundles[1:], [again, *HONEST.bundles[1:]]):
+    for bundles in ([again, *HONEST.bundles[1:]], HONEST.bundles[1:]):
         with pytest.raises(WrongContext, match=ME):
             deal(bundles)
 
@@ -261,6 +261,13 @@ def test_a_set_below_the_minimum_of_parties_users_or_neighbours_is_refused() -> 
         sign(ROUND.names[:7], demanding)
     with pytest.raises(TooFewClients, match="neighbours"):
         sign(ROUND.names[:5])
+
+
+def test_a_set_of_too_few_is_refused_though_their_users_and_neighbours_suffice() -> None:
+    demanding = Round(min_active=7).run()
+    with pytest.raises(TooFewClients, match="6 active parties"):
+        sign(ROUND.names[:6], demanding)
+    sign(ROUND.names[:7], demanding)
 
 
 def test_a_set_with_a_stranger_or_out_of_order_is_refused() -> None:

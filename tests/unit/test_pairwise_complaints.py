@@ -8,7 +8,7 @@ import pytest
 from shared.errors import BadSignature, IllegalTransition, MalformedMessage, UnknownKey, WrongContext, ZhiyinError
 from shared.secagg import share_complaint
 from shared.secagg.exchange_proof import prove_exchange
-from shared.secagg.pairwise_keys import exchange, open_exchanged, seal_shares
+from shared.secagg.pairwise_keys import exchange, open_exchanged, private_key, seal_shares
 from shared.secagg.pairwise_messages import Dealing, SealedShares, verify_bundle
 from shared.secagg.pairwise_opening import deliveries_to
 from shared.secagg.share_complaint import ShareComplaint, verify_share_complaint
@@ -38,7 +38,7 @@ def sealed_as(plain: bytes) -> Any:
 
     def change(shares: SealedShares) -> SealedShares:
         sealed = seal_shares(
-            plain, state.seal_secret, COURSE.agreement.bundles[HOLDER].seal_key, ctx=ROUND.ctx,
+            plain, private_key(state.seal_secret), COURSE.agreement.bundles[HOLDER].seal_key, ctx=ROUND.ctx,
             root=COURSE.agreement.root, sender=DEALER, receiver=HOLDER,
         )  # fmt: skip
         return replace(shares, sealed=sealed)
@@ -151,7 +151,7 @@ def test_a_complaint_in_another_s_name_is_refused() -> None:
 def test_what_a_complaint_tells_opens_the_seals_between_these_two_and_no_other() -> None:
     complaint, agreement = complain(BAD["garbage"]), COURSE.agreement
     state = COURSE.dealt[HOLDER][0]
-    told = exchange(state.seal_secret, agreement.bundles[DEALER].seal_key, DEALER)
+    told = exchange(private_key(state.seal_secret), agreement.bundles[DEALER].seal_key, DEALER)
     opened = []
     for dealing in COURSE.dealings:
         for each in dealing.shares:

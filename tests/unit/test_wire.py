@@ -122,13 +122,14 @@ def test_a_message_cut_anywhere_is_malformed(message: Message) -> None:
         decode(data + b"\0")
 
 
+@pytest.mark.parametrize("bit", [0x01, 0x20])  # the second one turns small letters into capitals
 @pytest.mark.parametrize("message", MESSAGES, ids=NAMES)
-def test_every_byte_counts(message: Message) -> None:
+def test_every_byte_counts(message: Message, bit: int) -> None:
     # A flipped byte is malformed or another message: never the same one, never another error.
     data = encode(message)
     for position in range(len(data)):
         broken = bytearray(data)
-        broken[position] ^= 0x01
+        broken[position] ^= bit
         try:
             assert encode(decode(bytes(broken))) == bytes(broken) != data
         except MalformedMessage:

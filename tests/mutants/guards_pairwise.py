@@ -1,0 +1,375 @@
+"""Guards of a round without helpers (topology P): keys, shares, the active set, the quorum, and complaints."""
+
+from tests.mutants.record import Edit, Mutant
+
+_P = "shared/secagg/topology_p.py"
+_MESSAGES = "shared/secagg/pairwise_messages.py"
+_OPENING = "shared/secagg/pairwise_opening.py"
+_COMPLAINT = "shared/secagg/share_complaint.py"
+_PROOF = "shared/secagg/exchange_proof.py"
+_KEYS = "shared/secagg/pairwise_keys.py"
+_CLIENT = "client/pairwise.py"
+_ATTACKS = "tests/unit/test_pairwise_attacks.py"
+_COMPLAINTS = "tests/unit/test_pairwise_complaints.py"
+_PROOFS = "tests/unit/test_exchange_proof.py"
+_ANSWERS = "tests/integration/test_pairwise_answers.py"
+
+PAIRWISE: tuple[Mutant, ...] = (
+    Mutant(
+        name="pairwise: swapped key",
+        adversary="The server puts its own key in the place of a tenant's, and reads what is sealed to that tenant.",
+        path=_MESSAGES,
+        old="    member.verify(bundle.signature, bundle_message(bundle))\n",
+        new="",
+        tests=(f"{_ATTACKS}::test_a_key_swapped_on_the_way_is_refused",),
+    ),
+    Mutant(
+        name="pairwise: replayed bundle",
+        adversary="The server hands out keys that a tenant signed for another round, whose secrets it may have learnt.",
+        path=_MESSAGES,
+        old="    if bundle.ctx != ctx:\n",
+        new="    if False:\n",
+        tests=(f"{_ATTACKS}::test_keys_replayed_from_another_round_or_other_numbers_are_refused",),
+    ),
+    Mutant(
+        name="pairwise: threshold of one client",
+        adversary="The server tells one tenant a smaller threshold than the others and opens that tenant's secrets.",
+        path="shared/secagg/context.py",
+        old="for number in (num_parties, degree, threshold, min_active))",
+        new="for number in (num_parties, degree, min_active))",
+        tests=(f"{_ATTACKS}::test_keys_replayed_from_another_round_or_other_numbers_are_refused",),
+    ),
+    Mutant(
+        name="pairwise: own keys come back",
+        adversary="The server shows a tenant a list with older keys of its own, and its masks meet nobody's.",
+        path=_P,
+        old="    if agreement.bundles.get(before.client) != before.bundle:\n",
+        new="    if False:\n",
+        tests=(f"{_ATTACKS}::test_the_own_keys_must_come_back_as_they_were_sent",),
+    ),
+    Mutant(
+        name="pairwise: party listed twice",
+        adversary="The server lists one accomplice several times and so passes every minimum.",
+        path=_MESSAGES,
+        old="    if names != sorted(set(names)):\n",
+        new="    if False:\n",
+        tests=(f"{_ATTACKS}::test_a_list_that_is_unsorted_or_counts_a_party_or_a_key_twice_is_refused",),
+    ),
+    # An exchange with such a key fails too, but only once shares are dealt and a vector is due.
+    Mutant(
+        name="pairwise: key of low order",
+        adversary="A party shows a key with which every exchange gives zero, so that masks with it are known to all.",
+        path=_MESSAGES,
+        old="    check_point(bundle.mask_key, bundle.client)\n    check_point(bundle.seal_key, bundle.client)\n",
+        new="",
+        tests=(f"{_ATTACKS}::test_a_key_that_makes_every_secret_zero_is_refused_by_name",),
+    ),
+    Mutant(
+        name="pairwise: key off the curve",
+        adversary="A dealer seals bad shares with a key of the twist, of which no neighbour can prove an exchange.",
+        path=_MESSAGES,
+        old="    require_on_curve(bundle.seal_key, bundle.client)\n",
+        new="",
+        tests=(f"{_COMPLAINTS}::test_a_seal_key_that_no_proof_could_be_about_is_refused_at_the_start",),
+    ),
+    # Three guards refuse it, each alone: the named receiver, the seal's tag, the commitment to each share.
+    Mutant(
+        name="pairwise: redirected share",
+        adversary="The server hands a tenant the shares that were dealt to another one.",
+        path=_P,
+        old="    if shares.receiver != state.client:\n",
+        new="    if False:\n",
+        also=(
+            Edit(
+                path=_KEYS,
+                old="    try:\n        return cipher.decrypt(_NONCE, sealed, associated)\n",
+                new="    try:\n        return sealed[:-16]\n",
+            ),
+            Edit(
+                path=_COMPLAINT,
+                old="        if share_digest(share, kind=kind, owner=dealer, "
+                "holder=shares.receiver, **place) != digest:\n",
+                new="        if False:\n",
+            ),
+        ),
+        tests=(f"{_ATTACKS}::test_shares_redirected_to_another_neighbour_do_not_open",),
+    ),
+    Mutant(
+        name="pairwise: another share than committed",
+        adversary="A dealer gives a neighbour a share that does not belong to its secret, and the sum never opens.",
+        path=_COMPLAINT,
+        old="        if share_digest(share, kind=kind, owner=dealer, holder=shares.receiver, **place) != digest:",
+        new="        if False:",
+        tests=(f"{_ATTACKS}::test_a_dealer_whose_share_is_not_the_one_it_committed_to_is_named",),
+    ),
+    Mutant(
+        name="pairwise: dealer's secret",
+        adversary="A dealer commits to shares that fit each other and give another secret than its round key.",
+        path=_OPENING,
+        old="        if not secret or not is_committed(secret):\n",
+        new="        if not secret:\n",
+        tests=(f"{_ATTACKS}::test_a_dealer_whose_shares_do_not_give_its_secret_is_named",),
+    ),
+    # Without the first of the two the sum does not open either, but an honest dealer is blamed for it.
+    Mutant(
+        name="pairwise: lying holder",
+        adversary="A tenant returns another share than it was dealt, and the sum opens to something else.",
+        path=_OPENING,
+        old='        if digest != (dealt.self_digest if kind == "self" else dealt.key_digest):\n',
+        new="        if False:\n",
+        also=(
+            Edit(
+                path=_OPENING,
+                old="        if not secret or not is_committed(secret):\n",
+                new="        if not secret:\n",
+            ),
+        ),
+        tests=(f"{_ATTACKS}::test_wrong_shares_are_left_out_and_whoever_sent_them_is_named",),
+    ),
+    Mutant(
+        name="pairwise: second active set",
+        adversary="The server has a tenant sign two sets of active parties, and opens the difference of two sums.",
+        path=_P,
+        old="    before = _in_phase(state, Masked)\n",
+        new="    before = state  # type: ignore[assignment]\n",
+        tests=(f"{_ATTACKS}::test_a_second_active_set_is_refused",),
+    ),
+    Mutant(
+        name="pairwise: second set after a restored file",
+        adversary="The server has a tenant whose file of rounds was put back sign a second set.",
+        path=_CLIENT,
+        old="    party.home.ledger.answer_once([digest_fields(_SIGNED_ONCE, request.ctx)])\n",
+        new="",
+        tests=(f"{_ANSWERS}::test_not_even_by_a_vault_put_back_to_an_older_state",),
+    ),
+    Mutant(
+        name="pairwise: states go forward only",
+        adversary="A client that was restarted, or runs twice, takes a step that it has taken already.",
+        path="shared/secagg/pairwise_state.py",
+        old="    if steps != 1 or (before.client, before.ctx) != (after.client, after.ctx):\n",
+        new="    if (before.client, before.ctx) != (after.client, after.ctx):\n",
+        tests=(f"{_ATTACKS}::test_a_vault_takes_a_state_one_step_on_and_no_other",),
+    ),
+    Mutant(
+        name='pairwise: "you dropped"',
+        adversary="The server tells a tenant that its vector never came, and collects the shares that unmask it.",
+        path=_P,
+        old="    if before.client not in active:\n",
+        new="    if False:\n",
+        tests=(f"{_ATTACKS}::test_a_party_told_that_it_dropped_out_signs_nothing",),
+    ),
+    Mutant(
+        name="pairwise: active neighbour without shares",
+        adversary="The server holds shares back to cut the graph, so that a sum comes apart into smaller ones.",
+        path=_P,
+        old="    if unmasked:\n",
+        new="    if False:\n",
+        tests=(f"{_ATTACKS}::test_the_server_cannot_cut_edges_by_holding_shares_back",),
+    ),
+    Mutant(
+        name="pairwise: small active set",
+        adversary="The server calls nearly everybody dropped and opens the sum of too few.",
+        path=_P,
+        old='    _check_enough("active parties", len(active), agreement.terms.min_active)\n',
+        new="",
+        # The count of users or of neighbours may refuse it as well, which is why this test names the count.
+        tests=(f"{_ATTACKS}::test_a_set_of_too_few_is_refused_though_their_users_and_neighbours_suffice",),
+    ),
+    Mutant(
+        name="pairwise: foreign quorum",
+        adversary="The server counts signatures of parties that are not in the set.",
+        path=_P,
+        old="        if each.active != digest or each.client not in before.active:\n",
+        new="        if each.active != digest:\n",
+        tests=(f"{_ATTACKS}::test_a_foreign_quorum_is_refused",),
+    ),
+    Mutant(
+        name="pairwise: quorum about another set",
+        adversary="The server shows signatures on one set to those who signed another.",
+        path=_P,
+        old="        if each.active != digest or each.client not in before.active:\n",
+        new="        if each.client not in before.active:\n",
+        tests=(f"{_ATTACKS}::test_signatures_of_another_set_round_or_list_are_refused",),
+    ),
+    Mutant(
+        name="pairwise: signatures of another round",
+        adversary="The server replays signatures on the same names from another round or another list of keys.",
+        path=_MESSAGES,
+        old="    if message.ctx != agreement.ctx or message.root != agreement.root:\n",
+        new="    if False:\n",
+        tests=(f"{_ATTACKS}::test_signatures_of_another_set_round_or_list_are_refused",),
+    ),
+    Mutant(
+        name="pairwise: forged signature",
+        adversary="The server signs the active set in the tenants' places.",
+        path=_MESSAGES,
+        old='    roster.member_as(message.client, "tenant", now).verify(message.signature, signed_bytes(message))\n',
+        new="",
+        tests=(f"{_ATTACKS}::test_a_forged_signature_is_refused",),
+    ),
+    Mutant(
+        name="pairwise: small quorum",
+        adversary="The server gets two neighbourhoods that do not overlap to unmask two sets.",
+        path=_P,
+        old='    _check_enough("parties that signed the active set", len(signers), '
+        "quorum(len(agreement.bundles), colluding))\n",
+        new="",
+        tests=(f"{_ATTACKS}::test_signatures_of_a_neighbourhood_are_no_quorum_of_all",),
+    ),
+    Mutant(
+        name="pairwise: quorum of strangers",
+        adversary="The server has a set signed by parties that hold none of the shares in question.",
+        path=_P,
+        old='    _check_enough("neighbours that signed the active set", len(neighbours), agreement.terms.threshold)\n',
+        new="",
+        tests=(f"{_ATTACKS}::test_signatures_of_a_neighbourhood_are_no_quorum_of_all",),
+    ),
+    # Names are collected in a set as well, so one signature never counts twice: both have to go.
+    Mutant(
+        name="pairwise: double-counted signer",
+        adversary="The server shows one signature many times in the place of a quorum.",
+        path=_P,
+        old="        if each.client in signers:\n",
+        new="        if False:\n",
+        also=(
+            Edit(path=_P, old="    signers = {before.client}\n", new="    signers = [before.client]\n"),
+            Edit(path=_P, old="        signers.add(each.client)\n", new="        signers.append(each.client)\n"),
+            Edit(
+                path=_P,
+                old="    neighbours = signers & set(agreement.graph.neighbours(before.client))\n",
+                new="    neighbours = [x for x in signers if x in agreement.graph.neighbours(before.client)]\n",
+            ),
+        ),
+        tests=(f"{_ATTACKS}::test_one_signature_counts_once",),
+    ),
+    Mutant(
+        name="pairwise: unmask before sign",
+        adversary="The server asks for shares before any set is signed, and names the set itself.",
+        path=_P,
+        old="    before = _in_phase(state, Committed)\n",
+        new='    before = Committed(**{"active": tuple(state.agreement.bundles), **vars(state)})\n',
+        tests=(f"{_ATTACKS}::test_a_step_is_taken_in_its_place_and_once[masked-unmask]",),
+    ),
+    Mutant(
+        name="pairwise: second unmask",
+        adversary="The server asks for shares again and chooses the other signatures anew.",
+        path=_CLIENT,
+        old="    party.keep(after)\n    return OpenReply(unmasking=unmasking)\n",
+        new="    return OpenReply(unmasking=unmasking)\n",
+        tests=(f"{_ANSWERS}::test_every_request_is_answered_once_and_then_never_again[open]",),
+    ),
+    Mutant(
+        name="pairwise: both shares of one party",
+        adversary="The server gets the share of a tenant's mask seed and of its mask key, and opens its vector.",
+        path=_P,
+        old="        key_shares=tuple((owner, both[SHARE_BYTES:]) for owner, both in shares if owner not in active),\n",
+        new="        key_shares=tuple((owner, both[SHARE_BYTES:]) for owner, both in shares),\n",
+        tests=(f"{_ATTACKS}::test_of_no_party_both_shares_are_given",),
+    ),
+    Mutant(
+        name="pairwise: wrong kind of share",
+        adversary="A tenant hands in a key share of an active party, which no honest tenant gives away.",
+        path=_OPENING,
+        old="        if any((owner in active) is not is_active for owner in owners):\n",
+        new="        if False:\n",
+        tests=(f"{_ATTACKS}::test_an_unmasking_of_another_set_or_with_shares_out_of_place_is_refused",),
+    ),
+    Mutant(
+        name="pairwise: terms below the minima",
+        adversary="The server asks for a threshold, degree or set that its accomplices alone can meet.",
+        path=_P,
+        old="    minima.check(terms, num_tenants=num_tenants)\n",
+        new="",
+        tests=(f"{_ATTACKS}::test_a_client_says_nothing_under_numbers_below_its_own_minima",),
+    ),
+    Mutant(
+        name="pairwise: threshold when few came",
+        adversary="The server invites many and lets few in, among whom its accomplices are denser.",
+        path=_P,
+        old="    before.minima.check_threshold(before.terms, "
+        "num_parties=len(bundles), num_tenants=before.num_tenants)\n",
+        new="",
+        tests=(f"{_ATTACKS}::test_when_few_came_the_threshold_must_still_protect_against_as_many",),
+    ),
+    Mutant(
+        name="pairwise: two honest parties in a sum",
+        adversary="All parties but one collude, and subtract their vectors from the sum.",
+        path="shared/secagg/pairwise_terms.py",
+        old="                  self.colluding(num_tenants) + 2)  # fmt: skip\n",
+        new="                  self.colluding(num_tenants) + 1)  # fmt: skip\n",
+        tests=("tests/unit/test_secagg_graph.py::test_a_sum_with_one_honest_party_in_it_is_refused",),
+    ),
+    Mutant(
+        name="pairwise: terms are the plan's",
+        adversary="The server asks for a round under other numbers than the plan that the policy was held against.",
+        path=_CLIENT,
+        old="    if request.terms != plan.terms:\n",
+        new="    if False:\n",
+        tests=(f"{_ANSWERS}::test_terms_that_are_not_the_plan_s_are_refused",),
+    ),
+    Mutant(
+        name="pairwise: inputs of the round",
+        adversary="The server begins a round about some inputs and has the vector computed from others.",
+        path=_CLIENT,
+        old="    if inputs_digest(inputs) != asked.inputs_digest:\n",
+        new="    if False:\n",
+        tests=(f"{_ANSWERS}::test_inputs_that_fit_the_step_and_not_the_round_are_refused_before_the_charge",),
+    ),
+    Mutant(
+        name="complaint: false",
+        adversary="A tenant complains of shares that do open, and an honest dealer is shut out.",
+        path=_COMPLAINT,
+        old='    raise WrongContext(f"the shares that {dealing.client} dealt {client} do open")\n',
+        new="",
+        tests=(f"{_COMPLAINTS}::test_even_a_true_exchange_does_not_make_a_complaint_true",),
+    ),
+    Mutant(
+        name="complaint: about another dealing",
+        adversary="The server shows a complaint beside another dealing than the one it was made about.",
+        path=_COMPLAINT,
+        old=" or complaint.dealt != _digest(dealing):\n",
+        new=":\n",
+        tests=(f"{_COMPLAINTS}::test_a_complaint_is_about_one_dealing_though_the_dealer_signed_another_bad_one",),
+    ),
+    Mutant(
+        name="complaint: dealer's signature",
+        adversary="The server changes what it delivers, and the holder tells its exchange with an honest dealer.",
+        path=_COMPLAINT,
+        old="    check_dealing(dealing, agreement=agreement, roster=roster, now=now)\n"
+        "    own, peer = agreement.bundles",
+        new="    own, peer = agreement.bundles",
+        tests=(f"{_COMPLAINTS}::test_nor_by_a_server_that_changes_what_it_delivers",),
+    ),
+    Mutant(
+        name="complaint: signer",
+        adversary="Somebody complains in another tenant's name.",
+        path=_COMPLAINT,
+        old='    roster.member_as(complaint.client, "tenant", now).verify(complaint.signature, _message(complaint))\n',
+        new="",
+        tests=(f"{_COMPLAINTS}::test_a_complaint_in_another_s_name_is_refused",),
+    ),
+    Mutant(
+        name="proof: of another statement",
+        adversary="A proof made in one round is shown in another.",
+        path=_PROOF,
+        old="_CHALLENGE, own, peer, point, _encode(first), _encode(second), statement))\n",
+        new="_CHALLENGE, own, peer, point, _encode(first), _encode(second)))\n",
+        tests=(f"{_PROOFS}::test_a_proof_holds_for_its_keys_and_its_statement_alone",),
+    ),
+    Mutant(
+        name="proof: challenge",
+        adversary="Anybody calls any bytes the exchange of two keys.",
+        path=_PROOF,
+        old="        if _challenge(own, peer, point, first, second, statement) == challenge:\n",
+        new="        if True:\n",
+        tests=(f"{_PROOFS}::test_no_other_bytes_pass_for_the_proof",),
+    ),
+    Mutant(
+        name="proof: point of low order",
+        adversary="A prover adds a point of order two, and proves an exchange that is not one.",
+        path=_PROOF,
+        old="        if _is_identity(each) or not _is_identity(_times(_ORDER, each)):\n",
+        new="        if False:\n",
+        tests=(f"{_PROOFS}::test_a_part_of_low_order_hides_no_other_exchange",),
+    ),
+)
