@@ -6,6 +6,8 @@ Each asks through a protocol of its own; only this module imports both sides.
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, time
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlmodel import Session
 
 from platform_api.catalogue import queries as catalogue
@@ -14,6 +16,7 @@ from platform_api.orders import entitlements
 from platform_api.orders.shelf import Sellable
 from platform_api.recommendations.on_sale_port import PublicItem
 from platform_api.reviews import queries as reviews
+from shared.catalogue import CatalogueSnapshot
 
 
 class CatalogueShelf:
@@ -39,10 +42,22 @@ class CatalogueShelf:
 
 
 class CatalogueOnSale:
-    """The catalogue as lists see it."""
+    """The catalogue as lists see it. What is on sale is read once for each change of the shelves, never kept longer."""
 
-    def available(self, session: Session, ids: Collection[str]) -> Collection[str]:
-        return {found.id for found in catalogue.published_products(session, ids)}
+    def __init__(self) -> None:
+        self._known: tuple[str, int, NDArray[np.bool_]] | None = None
+
+    def available(self, session: Session, snapshot: CatalogueSnapshot) -> NDArray[np.bool_]:
+        # The number is read first: shelves that change in between are noted under the older one, and read again.
+        number = catalogue.shelf_number(session)
+        known = self._known
+        if known is not None and known[:2] == (snapshot.digest, number):
+            return known[2]
+        shown = np.zeros(snapshot.num_items, dtype=np.bool_)
+        shown[[snapshot.index[found] for found in catalogue.ids_on_sale(session) if found in snapshot.index]] = True
+        shown.flags.writeable = False
+        self._known = snapshot.digest, number, shown
+        return shown
 
     def describe(self, session: Session, ids: Collection[str]) -> Mapping[str, PublicItem]:
         return {

@@ -165,7 +165,7 @@ def recommend(
     history: NDArray[np.int32],
     k: int,
     *,
-    exclude: Collection[int] = (),
+    exclude: Collection[int] | NDArray[np.int64] = (),
     content_slot: bool = True,
 ) -> list[Recommendation]:
     """The k best items that are neither in the history nor excluded, best first, each with the reason it is there.
@@ -178,9 +178,8 @@ def recommend(
     scores = score(model, features, history)
     open_items = np.ones(model.num_items, dtype=bool)
     open_items[history] = False
-    open_items[list(exclude)] = False
-    candidates = np.flatnonzero(open_items)
-    chosen = candidates[np.lexsort((candidates, -scores[candidates]))][: max(k, 0)]
+    open_items[np.asarray(exclude if isinstance(exclude, np.ndarray) else list(exclude), dtype=np.int64)] = False
+    chosen = _best(scores, np.flatnonzero(open_items), max(k, 0))
     if content_slot and k >= 5 and len(history):
         chosen = _with_content_slot(model, features, history, chosen, open_items)
     return [_explained(model, features, history, int(item), float(scores[item])) for item in chosen]
@@ -189,6 +188,15 @@ def recommend(
 def is_heard_of(model: RankingModel, line: Recommendation) -> bool:
     """Whether anything speaks for a line: the model, its text, or that somebody was seen to have the item."""
     return line.reason != "popular" or bool(model.popularity[line.item] > 0)
+
+
+def _best(scores: NDArray[np.float64], candidates: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """The k candidates of the highest scores, best first, the lower index first where scores are equal."""
+    if 0 < k < len(candidates):
+        # All that can be among them, equal scores included, before the sorting, which is the dear part.
+        least = np.partition(scores[candidates], len(candidates) - k)[len(candidates) - k]
+        candidates = candidates[scores[candidates] >= least]
+    return candidates[np.lexsort((candidates, -scores[candidates]))][:k]
 
 
 def for_device(model: RankingModel, entries: int = DEVICE_ENTRIES) -> RankingModel:

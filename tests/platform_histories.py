@@ -4,6 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlmodel import Session
 
 from platform_api.recommendations.on_sale_port import PublicItem
@@ -51,8 +53,9 @@ class FixedOnSale:
     def add(self, product_id: str, category: str = "maths") -> None:
         self.products[product_id] = PublicItem(id=product_id, title=f"新 {product_id}", category=category)
 
-    def available(self, session: Session, ids: Collection[str]) -> Collection[str]:
-        return set(ids) & set(self.products) - self.withdrawn
+    def available(self, session: Session, catalogue: CatalogueSnapshot) -> NDArray[np.bool_]:
+        shown = set(self.products) - self.withdrawn
+        return np.array([item.id in shown for item in catalogue.items])
 
     def describe(self, session: Session, ids: Collection[str]) -> dict[str, PublicItem]:
         return {name: self.products[name] for name in ids if name in self.products}

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, or_
+from sqlalchemy import ColumnElement, Row, Select, and_, or_, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from platform_api.catalogue.tables import Category, ConsultingSlot, Product, ProductVersion, SlotHold
+from platform_api.catalogue.tables import Category, ConsultingSlot, Product, ProductVersion, ShelfChange, SlotHold
 from platform_api.problems import Problem
 
 _STRETCH = 5000
@@ -53,6 +54,29 @@ class Filters:
 def on_sale() -> ColumnElement[bool]:
     """What makes a product visible: it has a current version and was not archived."""
     return and_(col(Product.current_version).is_not(None), col(Product.archived_at).is_(None))
+
+
+def shelf_number(session: Session) -> int:
+    """Rises whenever a product comes on sale or goes off it. Read it before what is to be kept for as long."""
+    found = session.execute(select(ShelfChange.number)).scalar_one_or_none()
+    return 0 if found is None else int(found)
+
+
+def note_shelf_change(session: Session) -> None:
+    """To be called in the transaction that puts a product on sale or takes it off."""
+    raised = update(ShelfChange).values(number=col(ShelfChange.number) + 1)
+    if session.execute(raised).rowcount:  # type: ignore[attr-defined]
+        return
+    try:
+        with session.begin_nested():
+            session.add(ShelfChange(id=1, number=1))
+    except IntegrityError:
+        session.execute(raised)
+
+
+def ids_on_sale(session: Session) -> list[str]:
+    """All products on sale, by id."""
+    return list(session.execute(select(Product.id).where(on_sale()).order_by(col(Product.id))).scalars())
 
 
 def published_products(session: Session, ids: Iterable[str] | None) -> list[PublishedProduct]:

@@ -101,6 +101,8 @@ def publish(session: Session, caller: Caller, found: Managed, now: datetime) -> 
     _require_review(caller, found)
     product, version = found.product, found.newest
     version.state, version.published_at = "published", now
+    if product.current_version is None:
+        queries.note_shelf_change(session)
     product.current_version = version.number
     product.first_published_at = product.first_published_at or now
     changed = _changed(session, product, version)
@@ -172,6 +174,7 @@ def erase_products(session: Session, user_id: str, now: datetime) -> None:
 
 def _archived(session: Session, found: Managed, now: datetime) -> Managed:
     found.product.archived_at = now
+    queries.note_shelf_change(session)
     index.remove(session, found.product.id)
     return _changed(session, found.product, found.newest)
 

@@ -20,6 +20,15 @@ class Category(SQLModel, table=True):
     revision: int = 1
 
 
+class ShelfChange(SQLModel, table=True):
+    """One row: how often a product came on sale or went off it. What was read of the shelves holds while it stands."""
+
+    __tablename__ = "shelf_changes"
+
+    id: int = Field(default=1, primary_key=True, sa_column_kwargs={"autoincrement": False})
+    number: int
+
+
 class Product(SQLModel, table=True):
     """Something that is sold. What is said of it stands in its versions; current_version: the one on sale.
 

@@ -7,9 +7,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from sqlmodel import Session
 
@@ -39,6 +42,16 @@ class Loaded:
     catalogue: CatalogueSnapshot
     degraded: bool = False
 
+    @cached_property
+    def _categories(self) -> NDArray[np.str_]:
+        return np.array([item.category for item in self.catalogue.items])
+
+    def of_category(self, category: str | None) -> NDArray[np.bool_]:
+        """Which items are of a category, bool (num_items,); None: all."""
+        if category is None:
+            return np.ones(self.catalogue.num_items, dtype=np.bool_)
+        return np.asarray(self._categories == category)
+
 
 class LiveModels:
     """Models by (name, version, digest). Safe for threads; the routes that ask run in worker threads."""
@@ -67,7 +80,7 @@ class LiveModels:
         for place, row in enumerate(queries.live_and_before(session, name)):
             found = self.version(session, snapshots, row)
             if found is not None:
-                return found if place == 0 else Loaded(**{**vars(found), "degraded": True})
+                return found if place == 0 else replace(found, degraded=True)
         return None
 
     def version(self, session: Session, snapshots: Snapshots, row: ModelVersion) -> Loaded | None:

@@ -16,6 +16,7 @@ from sqlmodel import Session
 
 from platform_api.accounts.tables import Tenant, User, UserRole
 from platform_api.append_only import table_of
+from platform_api.catalogue.queries import note_shelf_change
 from platform_api.catalogue.tables import Category, Product, ProductVersion
 from platform_api.database import Database
 from platform_api.orders.tables import Entitlement, Order, OrderLine
@@ -67,6 +68,8 @@ def seed_volume(database: Database, volume: Volume, progress: Callable[[str, int
             raise BadSetting("a volume is there already; use an empty database")
     _write(database, "people", _people(volume), tell)
     _write(database, "products", _products(volume, rng, prices, owners), tell)
+    with database.writing() as session:
+        note_shelf_change(session)
     _write(database, "orders", _orders(volume, rng, prices, owners), tell)
 
 

@@ -43,35 +43,34 @@ def ranked(
     history: NDArray[np.int32],
     *,
     owned: Collection[str],
-    available: Collection[str],
+    available: NDArray[np.bool_],
     category: str | None,
     k: int,
     diversity: float,
 ) -> Ranked:
-    """The model's best k. history: catalogue indices, oldest first. Never an item that is owned or not available.
+    """The model's best k. history: catalogue indices, oldest first; available: bool (num_items,).
 
+    Never an item that is owned or not available.
     Items that neither the model nor their text speaks for and that nobody was seen to have are not in it.
     """
     catalogue = loaded.catalogue
-    owned, available = frozenset(owned), frozenset(available)
-    mine = {catalogue.items[int(place)].id for place in history} | owned
-    of_category = [p for p, item in enumerate(catalogue.items) if category is None or item.category == category]
-    not_owned = [place for place in of_category if catalogue.items[place].id not in mine]
-    shown = {place for place in not_owned if catalogue.items[place].id in available}
-    hidden = [place for place in range(catalogue.num_items) if place not in shown]
+    of_category = loaded.of_category(category)
+    not_owned = of_category.copy()
+    not_owned[history] = False
+    not_owned[[catalogue.index[item] for item in owned if item in catalogue.index]] = False
+    shown = not_owned & available
+    hidden = np.flatnonzero(~shown)
     chosen = _chosen(loaded, history, hidden, k, diversity)
     return Ranked(
-        lines=tuple(
-            _line(loaded, entry) for entry in chosen if entry.item in shown and is_heard_of(loaded.model, entry)
-        ),
-        candidates=len(of_category),
-        after_owned=len(not_owned),
-        after_availability=len(shown),
+        lines=tuple(_line(loaded, entry) for entry in chosen if shown[entry.item] and is_heard_of(loaded.model, entry)),
+        candidates=int(np.count_nonzero(of_category)),
+        after_owned=int(np.count_nonzero(not_owned)),
+        after_availability=int(np.count_nonzero(shown)),
     )
 
 
 def _chosen(
-    loaded: Loaded, history: NDArray[np.int32], hidden: list[int], k: int, diversity: float
+    loaded: Loaded, history: NDArray[np.int32], hidden: NDArray[np.int64], k: int, diversity: float
 ) -> list[Recommendation]:
     if diversity == 0:
         return recommend(loaded.model, loaded.catalogue, history, k, exclude=hidden)

@@ -4,8 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
+import numpy as np
 from fastapi import Depends, Request
+from numpy.typing import NDArray
 from sqlmodel import Session
+
+from shared.catalogue import CatalogueSnapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +24,8 @@ class PublicItem:
 class OnSale(Protocol):
     """Products that anybody may buy now: published, not archived."""
 
-    def available(self, session: Session, ids: Collection[str]) -> Collection[str]:
-        """Those of the products that are on sale."""
+    def available(self, session: Session, catalogue: CatalogueSnapshot) -> NDArray[np.bool_]:
+        """Which of a catalogue's items are on sale now, bool (num_items,); not to be written to."""
         ...
 
     def describe(self, session: Session, ids: Collection[str]) -> Mapping[str, PublicItem]:
@@ -36,8 +40,8 @@ class OnSale(Protocol):
 class NothingOnSale:
     """The answer of a service without a catalogue."""
 
-    def available(self, session: Session, ids: Collection[str]) -> Collection[str]:
-        return ()
+    def available(self, session: Session, catalogue: CatalogueSnapshot) -> NDArray[np.bool_]:
+        return np.zeros(catalogue.num_items, dtype=np.bool_)
 
     def describe(self, session: Session, ids: Collection[str]) -> Mapping[str, PublicItem]:
         return {}

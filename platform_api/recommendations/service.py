@@ -22,7 +22,6 @@ from shared.catalogue import CatalogueSnapshot
 
 PURPOSE: Literal["service-personalisation"] = "service-personalisation"
 _LOW_STARS = 2
-_STRETCH = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,15 +176,11 @@ def _history(session: Session, histories: Histories, user_id: str, catalogue: Ca
 def _ranked(session: Session, on_sale: OnSale, loaded: Loaded | None, history: _History, wish: Wish) -> Ranked:
     if loaded is None:
         return Ranked(lines=(), candidates=0, after_owned=0, after_availability=0)
-    ids = [item.id for item in loaded.catalogue.items]
-    available: set[str] = set()
-    for start in range(0, len(ids), _STRETCH):
-        available |= set(on_sale.available(session, ids[start : start + _STRETCH]))
     return ranked(
         loaded,
         history.places,
         owned=history.owned,
-        available=available,
+        available=on_sale.available(session, loaded.catalogue),
         category=wish.category,
         k=wish.k,
         diversity=wish.diversity,

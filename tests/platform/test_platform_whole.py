@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
+from platform_api.app import create_app
 from platform_api.sandbox.provider import Sandbox
 from platform_api.snapshots.service import PublishedSnapshots
 from shared.catalogue import CatalogueSnapshot
 from tests import catalogue_cast, money_cast
-from tests.platform_cast import Hand, Person, opened_shop
+from tests.platform_cast import API, Hand, Person, opened_shop
 from tests.platform_histories import agree, publish
 from tests.platform_models import NUM_ITEMS, publisher_of
 
@@ -107,6 +109,21 @@ def test_an_archived_product_leaves_every_list_and_stays_with_its_buyers(town: T
     assert product not in {item["id"] for item in other.get("/search?q=隐私课程&limit=100").json()["items"]}
     assert town.money.order(other, product).status_code == 404
     assert buyer.get(f"/products/{product}/versions/1").status_code == 200
+
+
+def test_what_one_process_takes_off_sale_leaves_the_lists_of_every_other(town: Town) -> None:
+    """Each keeps what it read of the shelves, and none longer than it is true."""
+    first = town.catalogue.shop.app
+    with TestClient(create_app(first.state.settings, clock=town.catalogue.shop.clock)) as second:
+
+        def shown() -> set[str]:
+            found = second.get(f"{API}/recommendations?k={NUM_ITEMS}").json()["items"]
+            return {item["product_id"] for item in found}
+
+        assert town.ids[4] in shown()
+        assert town.catalogue.step(town.catalogue.creator, town.ids[4], "archive").status_code == 200
+        assert town.ids[4] not in shown()
+        assert len(shown()) == NUM_ITEMS - 1
 
 
 def test_an_erased_person_is_in_no_table_and_the_books_still_balance(town: Town) -> None:

@@ -219,3 +219,22 @@ def test_a_model_of_another_catalogue_is_refused() -> None:
 def test_a_model_whose_arrays_do_not_fit_is_rejected(changes: dict[str, Any]) -> None:
     with pytest.raises(ArtifactRejected):
         model(**changes)
+
+
+@pytest.mark.parametrize("k", [0, 1, 3, 7, 40, 60, 100])
+def test_the_best_are_those_of_a_whole_sort_however_many_scores_are_equal(k: int) -> None:
+    random = np.random.default_rng(11)
+    items = tuple(Item(id=f"c{number}", title="") for number in range(60))
+    catalogue = CatalogueSnapshot(version=1, items=items, features=np.zeros((60, 0), dtype=np.float32))
+    for _ in range(20):
+        popularity = random.integers(0, 6, 60).astype(np.float32)
+        excluded = random.choice(60, size=15, replace=False)
+        made = model(
+            catalogue_digest=catalogue.digest, readout="popularity", popularity=popularity, item_weights=None,
+            head=np.empty(0, dtype=np.int32),
+        )  # fmt: skip
+        nobody = np.empty(0, dtype=np.int32)
+        for exclude in (excluded, {int(each) for each in excluded}):
+            found = [line.item for line in recommend(made, catalogue, nobody, k, exclude=exclude)]
+            rest = set(range(60)) - {int(each) for each in excluded}
+            assert found == sorted(rest, key=lambda item: (-popularity[item], item))[:k]

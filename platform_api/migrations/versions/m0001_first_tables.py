@@ -46,8 +46,8 @@ JOURNALS = ("journals", "postings")
 TABLES = (
     "slot_holds", "refunds", "entitlements", "search_documents", "refresh_tokens", "product_versions",
     "product_reviews", "order_lines", "consulting_slots", "catalogue_positions", "user_roles",
-    "recommendation_settings", "products", "privacy_releases", "orders", "model_pointers", "model_events",
-    "login_families", "users", "postings", "model_versions", "machine_clients", "consent_receipts",
+    "recommendation_settings", "products", "shelf_changes", "privacy_releases", "orders", "model_pointers",
+    "model_events", "login_families", "users", "postings", "model_versions", "machine_clients", "consent_receipts",
     "webhook_receipts", "tenants", "policies", "model_publishers", "journals", "idempotent_requests", "categories",
     "catalogue_snapshots",
 )  # fmt: skip
@@ -327,6 +327,12 @@ def _create() -> None:
         sa.UniqueConstraint("version_id", name="uq_privacy_releases_version_id"),
     )
     op.create_index("ix_privacy_releases_model", "privacy_releases", ["model"])
+    op.create_table(
+        "shelf_changes",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_shelf_changes"),
+    )
     op.create_table(
         "products",
         sa.Column("id", sa.String(), nullable=False),
