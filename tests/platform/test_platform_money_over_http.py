@@ -2,20 +2,17 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from platform_api.accounts.service import set_roles
 from platform_api.app import create_app
@@ -25,39 +22,9 @@ from platform_api.sandbox.service import sandbox_app
 from tests.money_cast import GOOD_CARD, KEY, SECRET, Market
 from tests.money_room import provider_books
 from tests.platform_cast import API, PASSWORD
+from tests.platform_on_loopback import free_port, served, wait_for
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def wait_for(what: Any, seconds: float = 20.0) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with suppress(httpx.HTTPError):
-            if found := what():
-                return found
-        time.sleep(0.02)
-    raise AssertionError("it did not happen in time")
-
-
-@contextmanager
-def served(app: Any, port: int) -> Iterator[str]:
-    """An ASGI application in a thread, until the end of the block."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_for(lambda: server.started)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @contextmanager
