@@ -57,7 +57,8 @@ def place(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     database.close()
 
 
-# What has nothing to do with the kind of database is shown on one.
+# What has nothing to do with the kind of database is shown on one; both are had where two tests do the same.
+ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -152,6 +153,7 @@ def opened_shop_on(database_url: str) -> Iterator[Shop]:
         yield Shop(http, clock, settings)
 
 
+@ON_POSTGRESQL
 def test_seeding_again_adds_only_what_is_missing(place: Database) -> None:
     run("migrate")
     first = run("seed")
@@ -235,6 +237,7 @@ def test_a_volume_is_the_same_for_the_same_seed_and_its_books_balance(place: Dat
     different.close()
 
 
+@ON_POSTGRESQL
 def test_a_volume_is_found_by_search_and_owned_by_its_buyers(place: Database, database_url: str) -> None:
     run("migrate")
     run("seed", "--large", "--products", 40, "--users", 50, "--orders", 100)

@@ -131,7 +131,7 @@ def test_a_killed_server_loses_and_doubles_nothing_once_reconciled(
             learner = joined(http)
             with ThreadPoolExecutor(4) as pool:
                 buying = [pool.submit(buy_until_it_dies, http, place.provider, learner, n, sent) for n in range(4)]
-                wait_for(lambda: len(sent) >= 14, 60)
+                wait_for(lambda: len(sent) >= 9, 60)
                 process.send_signal(signal.SIGKILL)
                 answered = {number: one for worker in buying for number, one in worker.result().items()}
         assert len(answered) < len(sent), "nothing was in flight"
