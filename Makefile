@@ -35,6 +35,7 @@ test: check
 bench: .venv
 	$(BIN)/python -m benchmarks.secagg_masks
 	$(BIN)/python -m benchmarks.secagg_rounds
+	$(BIN)/python -m benchmarks.platform_load
 
 # Ten minutes over all parsers; `make fuzz SECONDS=3600`, `make fuzz TARGET=message`.
 SECONDS ?= 600
