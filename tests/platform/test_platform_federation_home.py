@@ -156,9 +156,12 @@ def test_a_model_of_a_publisher_who_is_not_pinned_is_refused(
     mine = signing_key("mine")
     other = replace(opened, publisher_key="9" * 64, platform_key=mine.public_key().public_bytes_raw().hex())
     home = make_joined(tmp_path / "home", sign_invitation(other, mine), other, LocalPolicy(name="x"))
+    ClientHome.adopt_catalogue(home.folder, replace(home.catalogue, version=9))
     with pytest.raises(ArtifactRejected):
         fetch_model(home.folder)
-    assert installed_model(home) is None
+    left = ClientHome.open(home.folder)
+    assert installed_model(left) is None
+    assert left.catalogue.version == 9, "a model that nobody may believe moves no home to its catalogue"
 
 
 def test_a_snapshot_of_another_key_is_refused_before_its_file_is_asked_for(
