@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from client.connectors import open_source
+from client.fetching import _read_manifest
 from client.importing import ColumnNames, _events, _layout, import_source
 from client.issuing.register import register_from_json
 from client.ledger import Ledger
@@ -30,6 +31,7 @@ from client.store import Store
 from server.checkpoint import FILE as CHECKPOINT_FILE
 from server.checkpoint import load_checkpoint
 from server.plan_file import plan_from_file
+from server.platform_http import Refused, _json
 from server.releases import FILE as RELEASES_FILE
 from server.releases import ReleaseLedger
 from server.settings import load_plan, load_settings
@@ -492,6 +494,13 @@ def csv_seeds() -> list[bytes]:
     ]
 
 
+def read_platform_answer(data: bytes) -> None:
+    """What the platform says to the aggregation side, and what is made of it where it is a refusal."""
+    said = _json(data)
+    assert isinstance(said, dict)
+    str(Refused(422, said))
+
+
 def ask_client(data: bytes) -> None:
     documents = vectors()["documents"]
     ask(data, folder=folder(), catalogue=catalogue(), issuer=key("issuer"), documents=documents, now=NOW)
@@ -552,6 +561,18 @@ TARGETS: tuple[Target, ...] = (
         read=read_manifest_fields,
         errors=(MalformedMessage, ArtifactRejected, CatalogueMismatch),
         seeds=lambda: [*document_seeds("artifact"), b'{"catalogue_digest":"x"}', b'{"settings":{"fold_in":{}}}'],
+    ),
+    Target(
+        name="fetched-manifest",
+        read=_read_manifest,
+        errors=(ArtifactRejected,),
+        seeds=lambda: [*document_seeds("artifact"), b'{"version":1,"model_size_bytes":1e400,"model_sha256":"a"}'],
+    ),
+    Target(
+        name="platform-answer",
+        read=read_platform_answer,
+        errors=(),
+        seeds=lambda: [b'{"access_token":"x"}', b'{"title":"no","reasons":[{"slug":1}]}', b"[]", b"[" * 3_000, b"\xff"],
     ),
     Target(name="tensors", read=read_tensors, errors=(ArtifactRejected,), seeds=tensor_seeds),
     Target(name="mechanism", read=read_mechanism, errors=(MalformedMessage, UnknownMechanism), seeds=mechanism_seeds),

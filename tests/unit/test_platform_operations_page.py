@@ -22,7 +22,8 @@ def table() -> str:
         if field.default is PydanticUndefined:
             default = "none: must be set"
         else:
-            default = "empty" if isinstance(field.default, SecretStr) else f"`{field.default}`"
+            empty = field.default is None or isinstance(field.default, SecretStr)
+            default = "empty" if empty else f"`{field.default}`"
         lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)
 
