@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
+# A dozen processes would each compile everything that they import.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check bench fuzz mutants clean
 
