@@ -29,7 +29,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     ),
     "webhook-refused": (400, "The message is not signed as agreed", "The signature or its time does not hold."),
     "not-authenticated": (401, "Who is calling is not known", "Send a valid access token as `Authorization: Bearer`."),
-    "wrong-credentials": (401, "The credentials do not fit", "Check them; whether an account exists is not said."),
+    "wrong-credentials": (401, "The credentials do not fit", "Check them; a log-in does not say who has an account."),
     "forbidden": (403, "This caller may not do this", "The detail names the role or scope that is needed."),
     "not-found": (404, "There is no such thing here", "It does not exist, or not for this caller."),
     "method-not-allowed": (405, "The method is not allowed here", "The header Allow lists those that are."),
