@@ -20,9 +20,8 @@ from platform_api.accounts.schemas import (
     TenantEntry,
     Tokens,
 )
-from platform_api.accounts.tables import MachineClient, Tenant, User
+from platform_api.accounts.tables import MachineClient, User
 from platform_api.clock import Now
-from platform_api.columns import new_id
 from platform_api.cursors import Page, Paging
 from platform_api.database import ReadSession, WriteSession
 from platform_api.problems import Problem
@@ -116,11 +115,7 @@ def set_roles(user_id: Identifier, wish: Roles, session: WriteSession) -> Profil
 @accounts.post("/tenants", status_code=201, **access(OPERATORS))
 def add_tenant(wish: NewTenant, session: WriteSession, now: Now) -> TenantEntry:
     """Add a partner."""
-    tenant = Tenant(id=new_id("tnt"), name=wish.name, created_at=now)
-    if queries.tenant_by_name(session, wish.name) is not None:
-        raise Problem("conflict", "a tenant of this name exists")
-    session.add(tenant)
-    return TenantEntry.model_validate(tenant, from_attributes=True)
+    return TenantEntry.model_validate(service.add_tenant(session, wish.name, now), from_attributes=True)
 
 
 @accounts.get("/tenants", **access(OPERATORS))

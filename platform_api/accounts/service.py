@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from pwdlib import PasswordHash
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, delete, select
 
 from platform_api.access import SCOPES_OF_ROLES, Role, Scope
@@ -46,7 +47,7 @@ def scopes_of(roles: frozenset[Role]) -> frozenset[Scope]:
 def register(session: Session, wish: Registration, now: datetime) -> User:
     """A new learner. Raises Problem (409) when the address is taken."""
     if user_by_email(session, wish.email) is not None:
-        raise Problem("conflict", "an account with this e-mail address exists; log in or use another")
+        raise _taken()
     user = User(
         id=new_id("usr"),
         email=wish.email,
@@ -55,8 +56,12 @@ def register(session: Session, wish: Registration, now: datetime) -> User:
         password_hash=HASHER.hash(wish.password),
         created_at=now,
     )
-    session.add(user)
-    session.flush()
+    try:
+        # Two may have looked at once and found nobody: the constraint decides which of them it is.
+        with session.begin_nested():
+            session.add(user)
+    except IntegrityError:
+        raise _taken() from None
     session.add(UserRole(user_id=user.id, role="learner"))
     return user
 
@@ -113,8 +118,8 @@ def change_password(session: Session, user: User, old: str, new: str, now: datet
 
 
 def set_roles(session: Session, user_id: str, roles: frozenset[Role], tenant_id: str | None) -> User:
-    """Replace a person's roles. Raises Problem (404, 422)."""
-    user = session.get(User, user_id)
+    """Replace a person's roles, one request after the other. Raises Problem (404, 422)."""
+    user = session.get(User, user_id, with_for_update=True)
     if user is None or user.erased_at is not None:
         raise Problem("not-found", "no such person")
     if "tenant-operator" in roles and tenant_id is None:
@@ -126,6 +131,17 @@ def set_roles(session: Session, user_id: str, roles: frozenset[Role], tenant_id:
         session.add(UserRole(user_id=user_id, role=role))
     user.tenant_id = tenant_id
     return user
+
+
+def add_tenant(session: Session, name: str, now: datetime) -> Tenant:
+    """A new partner. Raises Problem (409) when the name is taken."""
+    tenant = Tenant(id=new_id("tnt"), name=name, created_at=now)
+    try:
+        with session.begin_nested():
+            session.add(tenant)
+    except IntegrityError:
+        raise Problem("conflict", "a tenant of this name exists") from None
+    return tenant
 
 
 def enrol_client(session: Session, wish: NewClient, now: datetime) -> tuple[MachineClient, str]:
@@ -183,6 +199,10 @@ def _renewed(session: Session, user: User, family: LoginFamily, now: datetime, d
     token = secrets.token_urlsafe(32)
     session.add(RefreshToken(digest=_digest(token), family_id=family.id, expires_at=now + timedelta(days=days)))
     return LoggedIn(user=user, roles=roles_of(session, user.id), family_id=family.id, refresh_token=token)
+
+
+def _taken() -> Problem:
+    return Problem("conflict", "an account with this e-mail address exists; log in or use another")
 
 
 def _digest(token: str) -> str:
