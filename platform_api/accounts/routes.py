@@ -103,7 +103,7 @@ def change_password(
 ) -> None:
     """Change the password; ends every log-in."""
     _count_attempt(request, response)
-    service.change_password(session, session.get_one(User, caller.id), change.old_password, change.new_password, now)
+    service.change_password(session, caller.id, change.old_password, change.new_password, now)
 
 
 @accounts.put("/users/{user_id}/roles", **access(OPERATORS))

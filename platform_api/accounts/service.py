@@ -68,7 +68,7 @@ def register(session: Session, wish: Registration, now: datetime) -> User:
 
 def log_in(session: Session, email: str, password: str, now: datetime, refresh_token_days: int) -> LoggedIn:
     """A new family of refresh tokens. Raises Problem (401), the same for an unknown address and a wrong password."""
-    user = user_by_email(session, email.strip().lower())
+    user = user_by_email(session, email.strip().lower(), held=True)
     known = user is not None and user.password_hash != ""
     fits, better = HASHER.verify_and_update(password, user.password_hash if user and known else NOBODY)
     if user is None or not known or not fits:
@@ -86,17 +86,20 @@ def refresh(session: Session, token: str, now: datetime, refresh_token_days: int
 
     The caller commits in either case. Raises Problem (401) for a token that is unknown, expired or of an ended family.
     """
-    row = session.exec(
-        select(RefreshToken).where(col(RefreshToken.digest) == _digest(token)).with_for_update()
+    wanted = select(RefreshToken).where(col(RefreshToken.digest) == _digest(token))
+    owner = session.exec(
+        select(LoginFamily.user_id).join(RefreshToken).where(col(RefreshToken.digest) == _digest(token))
     ).one_or_none()
-    if row is None:
+    # The person is held first, as erasure does it: what is found after that is still theirs at the end.
+    user = None if owner is None else session.get(User, owner, with_for_update=True)
+    row = session.exec(wanted.with_for_update()).one_or_none()
+    if user is None or row is None:
         raise Problem("wrong-credentials", "the refresh token is not known")
     family = session.exec(select(LoginFamily).where(col(LoginFamily.id) == row.family_id).with_for_update()).one()
     if row.used_at is not None:
         family.ended_at = family.ended_at or now
         return None
-    user = session.get(User, family.user_id)
-    if family.ended_at is not None or now >= row.expires_at or user is None or user.erased_at is not None:
+    if family.ended_at is not None or now >= row.expires_at or user.erased_at is not None:
         raise Problem("wrong-credentials", "the log-in has ended; log in again")
     row.used_at = now
     return _renewed(session, user, family, now, refresh_token_days)
@@ -109,9 +112,10 @@ def log_out(session: Session, user_id: str, family_id: str, now: datetime, *, ev
             family.ended_at = now
 
 
-def change_password(session: Session, user: User, old: str, new: str, now: datetime) -> None:
-    """Ends every log-in. Raises Problem (401) for a wrong old password."""
-    if not HASHER.verify(old, user.password_hash):
+def change_password(session: Session, user_id: str, old: str, new: str, now: datetime) -> None:
+    """Ends every log-in. Raises Problem (401) for a wrong old password, and for somebody who was erased meanwhile."""
+    user = session.get_one(User, user_id, with_for_update=True)
+    if user.erased_at is not None or not HASHER.verify(old, user.password_hash):
         raise Problem("wrong-credentials", "the old password does not fit")
     user.password_hash = HASHER.hash(new)
     log_out(session, user.id, "", now, everywhere=True)

@@ -75,10 +75,10 @@ def erase_everything(
 ) -> list[str]:
     """Every feature erases in the one transaction of `session`; accounts, the first, comes last: others point at it.
 
-    Ends every log-in. Raises Problem (401) for a wrong password.
+    Ends every log-in. Raises Problem (401) for a wrong password, and for somebody who was erased meanwhile.
     """
     user = session.exec(select(User).where(col(User.id) == user_id).with_for_update()).one()
-    if not accounts.HASHER.verify(password, user.password_hash):
+    if user.erased_at is not None or not accounts.HASHER.verify(password, user.password_hash):
         raise Problem("wrong-credentials", "the password does not fit")
     accounts.log_out(session, user_id, "", now, everywhere=True)
     done = []
