@@ -2,8 +2,9 @@
 
 import math
 import time
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
@@ -42,6 +43,16 @@ def count_write(request: Request, caller_id: str) -> None:
     if request.method not in _READING:
         rates: Rates = request.app.state.rates
         _tell(request, rates.take(rates.writes, "write", caller_id))
+
+
+def _attempt(request: Request) -> None:
+    rates: Rates = request.app.state.rates
+    address = request.client.host if request.client else "unknown"
+    _tell(request, rates.take(rates.logins, "login", address))
+
+
+# Stated before any turn or transaction, so that one attempt too many waits for nothing.
+Attempt = Annotated[None, Depends(_attempt)]
 
 
 def _tell(request: Request, headers: dict[str, str]) -> None:

@@ -44,7 +44,20 @@ def scopes_of(roles: frozenset[Role]) -> frozenset[Scope]:
     return frozenset[Scope]().union(*(SCOPES_OF_ROLES[role] for role in roles))
 
 
-def register(session: Session, wish: Registration, now: datetime) -> User:
+def hash_of(password: str) -> str:
+    """What is kept of a password. Slow on purpose: never within a transaction of a request."""
+    return HASHER.hash(password)
+
+
+def check(password: str, kept: str | None) -> str | None:
+    """A better hash of the password, if there is one. Slow on purpose. Raises Problem (401) where it does not fit."""
+    fits, better = HASHER.verify_and_update(password, kept or NOBODY)
+    if not kept or not fits:
+        raise Problem("wrong-credentials", headers={"WWW-Authenticate": "Bearer"})
+    return better
+
+
+def register(session: Session, wish: Registration, now: datetime, password_hash: str) -> User:
     """A new learner. Raises Problem (409) when the address is taken."""
     if user_by_email(session, wish.email) is not None:
         raise _taken()
@@ -53,7 +66,7 @@ def register(session: Session, wish: Registration, now: datetime) -> User:
         email=wish.email,
         display_name=wish.display_name,
         language=wish.language,
-        password_hash=HASHER.hash(wish.password),
+        password_hash=password_hash,
         created_at=now,
     )
     try:
@@ -66,12 +79,15 @@ def register(session: Session, wish: Registration, now: datetime) -> User:
     return user
 
 
-def log_in(session: Session, email: str, password: str, now: datetime, refresh_token_days: int) -> LoggedIn:
-    """A new family of refresh tokens. Raises Problem (401), the same for an unknown address and a wrong password."""
-    user = user_by_email(session, email.strip().lower(), held=True)
-    known = user is not None and user.password_hash != ""
-    fits, better = HASHER.verify_and_update(password, user.password_hash if user and known else NOBODY)
-    if user is None or not known or not fits:
+def log_in(
+    session: Session, email: str, checked: str, better: str | None, now: datetime, refresh_token_days: int
+) -> LoggedIn:
+    """A new family of refresh tokens. checked: the hash that the password was found to fit.
+
+    Raises Problem (401) where another one is kept by now, or nobody is there any more.
+    """
+    user = user_by_email(session, email, held=True)
+    if user is None or user.password_hash != checked:
         raise Problem("wrong-credentials", headers={"WWW-Authenticate": "Bearer"})
     if better is not None:
         user.password_hash = better
@@ -112,12 +128,12 @@ def log_out(session: Session, user_id: str, family_id: str, now: datetime, *, ev
             family.ended_at = now
 
 
-def change_password(session: Session, user_id: str, old: str, new: str, now: datetime) -> None:
-    """Ends every log-in. Raises Problem (401) for a wrong old password, and for somebody who was erased meanwhile."""
+def change_password(session: Session, user_id: str, checked: str, password_hash: str, now: datetime) -> None:
+    """Ends every log-in. Raises Problem (401) where another hash than the checked one is kept by now."""
     user = session.get_one(User, user_id, with_for_update=True)
-    if user.erased_at is not None or not HASHER.verify(old, user.password_hash):
+    if user.password_hash != checked:
         raise Problem("wrong-credentials", "the old password does not fit")
-    user.password_hash = HASHER.hash(new)
+    user.password_hash = password_hash
     log_out(session, user.id, "", now, everywhere=True)
 
 
@@ -170,11 +186,10 @@ def enrol_client(session: Session, wish: NewClient, now: datetime) -> tuple[Mach
     return client, secret
 
 
-def open_client(session: Session, client_id: str, secret: str) -> MachineClient:
-    """The client whose secret this is. Raises Problem (401)."""
-    client = session.get(MachineClient, client_id)
-    fits = HASHER.verify(secret, client.secret_hash if client else NOBODY)
-    if client is None or not fits or client.revoked_at is not None:
+def open_client(client: MachineClient | None, secret: str) -> MachineClient:
+    """The client, if this is its secret. Raises Problem (401)."""
+    check(secret, client.secret_hash if client else None)
+    if client is None or client.revoked_at is not None:
         raise Problem("wrong-credentials", headers={"WWW-Authenticate": "Bearer"})
     return client
 
