@@ -70,7 +70,12 @@ def test_a_request_too_many_opens_no_transaction_that_writes(settings_of: Any, m
         assert person.send("PATCH", "/me", {"language": "en"}).status_code == 200
         opened: list[int] = []
         writing = Database.writing
-        monkeypatch.setattr(Database, "writing", lambda self: opened.append(1) or writing(self))
+
+        def watched(self: Database) -> Any:
+            opened.append(1)
+            return writing(self)
+
+        monkeypatch.setattr(Database, "writing", watched)
         assert person.send("PATCH", "/me", {"language": "en"}).status_code == 429
         assert person.post("/me/erase", {"password": PASSWORD}).status_code == 429
         assert opened == []
