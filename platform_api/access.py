@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Request
 
 from platform_api.problems import Problem
+from platform_api.rates import count_write
 
 Role = Literal["learner", "creator", "reviewer", "tenant-operator", "platform-operator", "researcher"]
 ROLES: tuple[Role, ...] = ("learner", "creator", "reviewer", "tenant-operator", "platform-operator", "researcher")
@@ -89,6 +90,9 @@ def _caller(request: Request) -> Caller | None:
     identify: Callable[[Request], Caller | None] = request.app.state.identify
     if not hasattr(request.state, "caller"):
         request.state.caller = identify(request)
+        # Every route's rule asks for the caller first, so a request too many opens no transaction that writes.
+        if request.state.caller is not None:
+            count_write(request, request.state.caller.id)
     caller: Caller | None = request.state.caller
     return caller
 

@@ -10,7 +10,9 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
 _WRITES = "zhiyin_writes"
-# Both together are fewer than the 40 threads that routes run in, and each is fewer than a pool's 20 connections.
+# Hashing takes 64 MiB and a processor each; these write in short transactions of their own.
+_HASHINGS = 4
+# All together are fewer than the 40 threads that routes run in, and each is fewer than a pool's 20 connections.
 _TURNS = 16
 _MIGRATION_LOCK = 7_349_206_115  # any number that nothing else here locks
 
@@ -103,6 +105,7 @@ class Turns:
     def __init__(self) -> None:
         self.sessions = anyio.Semaphore(_TURNS)
         self.errands = anyio.Semaphore(_TURNS)
+        self.hashings = anyio.Semaphore(_HASHINGS)
 
 
 async def _turn(request: Request) -> AsyncIterator[None]:
@@ -115,9 +118,15 @@ async def _errand(request: Request) -> AsyncIterator[None]:
         yield
 
 
+async def _hashing(request: Request) -> AsyncIterator[None]:
+    async with request.app.state.turns.hashings:
+        yield
+
+
 # Scope "function": the transaction is committed before the answer leaves, so that what was promised is kept.
 Turn = Annotated[None, Depends(_turn, scope="function")]
 Errand = Annotated[None, Depends(_errand, scope="function")]
+Hashing = Annotated[None, Depends(_hashing, scope="function")]
 
 
 def _read_session(request: Request, turn: Turn) -> Iterator[Session]:

@@ -66,10 +66,14 @@ def _without_messages_of_errors(_: Any, __: str, event: Event) -> Event:
     error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exc_info()[1]
     if error is None:
         return event
-    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    event["error"] = " < ".join(type(one).__name__ for one in _chain(error))
-    event["places"] = places[-_MOST_PLACES:]
+    event.update(described(error))
     return event
+
+
+def described(error: BaseException) -> Event:
+    """What a log line says of an error, however logs are set up: types and places, no message and no values."""
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    return {"error": " < ".join(type(one).__name__ for one in _chain(error)), "places": places[-_MOST_PLACES:]}
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

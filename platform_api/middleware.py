@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from platform_api.columns import new_id
 from platform_api.etags import body_etag, matches
+from platform_api.logs import described
 from platform_api.problems import problem_response
 
 # Anything may be sent as a method; these alone become labels and log values.
@@ -40,7 +41,11 @@ class Metrics:
 
 
 class Observed:
-    """Gives each request an id, logs one line and counts it. Paths, queries and bodies are in neither."""
+    """Gives each request an id, logs one line and counts it. Paths, queries and bodies are in neither.
+
+    What nobody caught becomes an answer here, so that it has the id and the headers of every other one: the framework
+    would answer it further outside.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -52,13 +57,13 @@ class Observed:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 500
+        status, answering = 500, False
         began = time.perf_counter()
 
         async def observed(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answering
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answering = message["status"], True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 for name, value in _SECURITY.items():
@@ -70,6 +75,11 @@ class Observed:
 
         try:
             await self._app(scope, receive, observed)
+        except Exception as error:
+            structlog.get_logger("platform").error("request failed", request_id=request_id, **described(error))
+            if answering:  # half an answer is out: the server breaks the connection off
+                raise
+            await problem_response(Request(scope), "internal")(scope, receive, observed)
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "none")

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -84,11 +83,10 @@ class Problem(Exception):
 
 
 def install_problems(app: FastAPI) -> None:
-    """Handlers for everything that can go wrong."""
+    """Handlers for everything that is raised on purpose; the rest is `Observed`'s."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _internal)
 
 
 def explanation(slug: str) -> HTMLResponse:
@@ -152,10 +150,3 @@ async def _invalid(request: Request, error: Exception) -> Response:
     ]
     fields = ", ".join(entry["field"] for entry in errors[:3])
     return problem_response(request, "invalid", f"see errors: {fields}", errors=errors)
-
-
-async def _internal(request: Request, error: Exception) -> Response:
-    structlog.get_logger("platform").error(
-        "request failed", request_id=getattr(request.state, "request_id", None), error=type(error).__name__
-    )
-    return problem_response(request, "internal")

@@ -2,13 +2,17 @@
 
 import math
 import time
+from typing import Annotated
 
+from fastapi import Depends, Request
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
 from platform_api.problems import Problem
 from platform_api.settings import Settings
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Rates:
@@ -32,3 +36,25 @@ class Rates:
         if not allowed:
             raise Problem("too-many-requests", headers={**headers, "Retry-After": str(wait)})
         return headers
+
+
+def count_write(request: Request, caller_id: str) -> None:
+    """Count a request that may change something, by who makes it. Raises Problem (429)."""
+    if request.method not in _READING:
+        rates: Rates = request.app.state.rates
+        _tell(request, rates.take(rates.writes, "write", caller_id))
+
+
+def _attempt(request: Request) -> None:
+    rates: Rates = request.app.state.rates
+    address = request.client.host if request.client else "unknown"
+    _tell(request, rates.take(rates.logins, "login", address))
+
+
+# Stated before any turn or transaction, so that one attempt too many waits for nothing.
+Attempt = Annotated[None, Depends(_attempt)]
+
+
+def _tell(request: Request, headers: dict[str, str]) -> None:
+    # Put on every answer, refusals included; where two limits were counted, the later one is told.
+    request.state.headers = {**getattr(request.state, "headers", {}), **headers}

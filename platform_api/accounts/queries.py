@@ -9,8 +9,10 @@ from platform_api.access import Role
 from platform_api.accounts.tables import LoginFamily, MachineClient, Tenant, User, UserRole
 
 
-def user_by_email(session: Session, email: str) -> User | None:
-    return session.exec(select(User).where(col(User.email) == email)).one_or_none()
+def user_by_email(session: Session, email: str, *, held: bool = False) -> User | None:
+    """held: locks the row, so that nobody is changed or erased before this transaction has ended."""
+    wanted = select(User).where(col(User.email) == email)
+    return session.exec(wanted.with_for_update() if held else wanted).one_or_none()
 
 
 def display_names(session: Session, user_ids: Iterable[str]) -> dict[str, str]:

@@ -20,12 +20,12 @@ from platform_api.accounts.schemas import (
     TenantEntry,
     Tokens,
 )
-from platform_api.accounts.tables import MachineClient, Tenant, User
+from platform_api.accounts.tables import MachineClient, User
 from platform_api.clock import Now
-from platform_api.columns import new_id
 from platform_api.cursors import Page, Paging
-from platform_api.database import ReadSession, WriteSession
+from platform_api.database import Hashing, ReadSession, WriteSession
 from platform_api.problems import Problem
+from platform_api.rates import Attempt
 from platform_api.tokens import Claims, issue
 
 accounts = APIRouter(tags=["accounts"])
@@ -34,17 +34,19 @@ Secret = Annotated[str | None, Form(max_length=512)]
 
 
 @accounts.post("/accounts", status_code=201, **access(PUBLIC))
-def register(request: Request, response: Response, wish: Registration, session: WriteSession, now: Now) -> Profile:
+def register(request: Request, wish: Registration, attempt: Attempt, hashing: Hashing, now: Now) -> Profile:
     """Open an account as a learner."""
-    _count_attempt(request, response)
-    return _profile(session, service.register(session, wish, now))
+    password_hash = service.hash_of(wish.password)
+    with request.app.state.database.writing() as session:
+        return _profile(session, service.register(session, wish, now, password_hash))
 
 
 @accounts.post("/tokens", **access(PUBLIC))
 def tokens(
     request: Request,
     response: Response,
-    session: WriteSession,
+    attempt: Attempt,
+    hashing: Hashing,
     now: Now,
     grant_type: Annotated[str, Form(pattern="^(password|refresh_token|client_credentials)$")],
     username: Secret = None,
@@ -57,20 +59,26 @@ def tokens(
 
     A refresh token is good once. Used twice, it ends the whole log-in that it stems from.
     """
-    _count_attempt(request, response)
     response.headers["Cache-Control"] = "no-store"
-    settings = request.app.state.settings
+    settings, database = request.app.state.settings, request.app.state.database
     if grant_type == "client_credentials":
-        client = service.open_client(session, client_id or "", client_secret or "")
+        with database.reading() as session:
+            kept = session.get(MachineClient, client_id or "")
+        client = service.open_client(kept, client_secret or "")
         claims = Claims(subject=client.id, scopes=cast("frozenset[str]", service.as_scopes(client.scopes)), family="")
         return _tokens(request, claims, now, None)
     if grant_type == "password":
-        found = service.log_in(session, username or "", password or "", now, settings.refresh_token_days)
+        email = (username or "").strip().lower()
+        with database.reading() as session:
+            user = queries.user_by_email(session, email)
+        better = service.check(password or "", user.password_hash if user else None)
+        with database.writing() as session:
+            checked = user.password_hash if user else ""
+            found = service.log_in(session, email, checked, better, now, settings.refresh_token_days)
     else:
-        renewed = service.refresh(session, refresh_token or "", now, settings.refresh_token_days)
-        if renewed is None:
-            # Raising would undo the end of the family with the rest of the transaction.
-            session.commit()
+        with database.writing() as session:
+            renewed = service.refresh(session, refresh_token or "", now, settings.refresh_token_days)
+        if renewed is None:  # raised after the end of the family was committed
             raise Problem("wrong-credentials", "the refresh token was used before; this log-in has been ended")
         found = renewed
     claims = Claims(subject=found.user.id, scopes=cast("frozenset[str]", found.scopes), family=found.family_id)
@@ -100,11 +108,15 @@ def change_me(change: ProfileChange, caller: KnownCaller, session: WriteSession)
 
 @accounts.put("/me/password", status_code=204, **access(ANY_PERSON))
 def change_password(
-    request: Request, response: Response, change: PasswordChange, caller: KnownCaller, session: WriteSession, now: Now
+    request: Request, change: PasswordChange, caller: KnownCaller, attempt: Attempt, hashing: Hashing, now: Now
 ) -> None:
     """Change the password; ends every log-in."""
-    _count_attempt(request, response)
-    service.change_password(session, session.get_one(User, caller.id), change.old_password, change.new_password, now)
+    with request.app.state.database.reading() as session:
+        checked = session.get_one(User, caller.id).password_hash
+    service.check(change.old_password, checked)
+    password_hash = service.hash_of(change.new_password)
+    with request.app.state.database.writing() as session:
+        service.change_password(session, caller.id, checked, password_hash, now)
 
 
 @accounts.put("/users/{user_id}/roles", **access(OPERATORS))
@@ -116,11 +128,7 @@ def set_roles(user_id: Identifier, wish: Roles, session: WriteSession) -> Profil
 @accounts.post("/tenants", status_code=201, **access(OPERATORS))
 def add_tenant(wish: NewTenant, session: WriteSession, now: Now) -> TenantEntry:
     """Add a partner."""
-    tenant = Tenant(id=new_id("tnt"), name=wish.name, created_at=now)
-    if queries.tenant_by_name(session, wish.name) is not None:
-        raise Problem("conflict", "a tenant of this name exists")
-    session.add(tenant)
-    return TenantEntry.model_validate(tenant, from_attributes=True)
+    return TenantEntry.model_validate(service.add_tenant(session, wish.name, now), from_attributes=True)
 
 
 @accounts.get("/tenants", **access(OPERATORS))
@@ -153,12 +161,6 @@ def revoke_client(client_id: Identifier, session: WriteSession, now: Now) -> Non
     if client is None:
         raise Problem("not-found", "no such client")
     client.revoked_at = client.revoked_at or now
-
-
-def _count_attempt(request: Request, response: Response) -> None:
-    rates = request.app.state.rates
-    address = request.client.host if request.client else "unknown"
-    response.headers.update(rates.take(rates.logins, "login", address))
 
 
 def _tokens(request: Request, claims: Claims, now: Any, refresh_token: str | None) -> Tokens:

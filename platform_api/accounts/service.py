@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from pwdlib import PasswordHash
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, delete, select
 
 from platform_api.access import SCOPES_OF_ROLES, Role, Scope
@@ -43,30 +44,50 @@ def scopes_of(roles: frozenset[Role]) -> frozenset[Scope]:
     return frozenset[Scope]().union(*(SCOPES_OF_ROLES[role] for role in roles))
 
 
-def register(session: Session, wish: Registration, now: datetime) -> User:
+def hash_of(password: str) -> str:
+    """What is kept of a password. Slow on purpose: never within a transaction of a request."""
+    return HASHER.hash(password)
+
+
+def check(password: str, kept: str | None) -> str | None:
+    """A better hash of the password, if there is one. Slow on purpose. Raises Problem (401) where it does not fit."""
+    fits, better = HASHER.verify_and_update(password, kept or NOBODY)
+    if not kept or not fits:
+        raise Problem("wrong-credentials", headers={"WWW-Authenticate": "Bearer"})
+    return better
+
+
+def register(session: Session, wish: Registration, now: datetime, password_hash: str) -> User:
     """A new learner. Raises Problem (409) when the address is taken."""
     if user_by_email(session, wish.email) is not None:
-        raise Problem("conflict", "an account with this e-mail address exists; log in or use another")
+        raise _taken()
     user = User(
         id=new_id("usr"),
         email=wish.email,
         display_name=wish.display_name,
         language=wish.language,
-        password_hash=HASHER.hash(wish.password),
+        password_hash=password_hash,
         created_at=now,
     )
-    session.add(user)
-    session.flush()
+    try:
+        # Two may have looked at once and found nobody: the constraint decides which of them it is.
+        with session.begin_nested():
+            session.add(user)
+    except IntegrityError:
+        raise _taken() from None
     session.add(UserRole(user_id=user.id, role="learner"))
     return user
 
 
-def log_in(session: Session, email: str, password: str, now: datetime, refresh_token_days: int) -> LoggedIn:
-    """A new family of refresh tokens. Raises Problem (401), the same for an unknown address and a wrong password."""
-    user = user_by_email(session, email.strip().lower())
-    known = user is not None and user.password_hash != ""
-    fits, better = HASHER.verify_and_update(password, user.password_hash if user and known else NOBODY)
-    if user is None or not known or not fits:
+def log_in(
+    session: Session, email: str, checked: str, better: str | None, now: datetime, refresh_token_days: int
+) -> LoggedIn:
+    """A new family of refresh tokens. checked: the hash that the password was found to fit.
+
+    Raises Problem (401) where another one is kept by now, or nobody is there any more.
+    """
+    user = user_by_email(session, email, held=True)
+    if user is None or user.password_hash != checked:
         raise Problem("wrong-credentials", headers={"WWW-Authenticate": "Bearer"})
     if better is not None:
         user.password_hash = better
@@ -81,17 +102,20 @@ def refresh(session: Session, token: str, now: datetime, refresh_token_days: int
 
     The caller commits in either case. Raises Problem (401) for a token that is unknown, expired or of an ended family.
     """
-    row = session.exec(
-        select(RefreshToken).where(col(RefreshToken.digest) == _digest(token)).with_for_update()
+    wanted = select(RefreshToken).where(col(RefreshToken.digest) == _digest(token))
+    owner = session.exec(
+        select(LoginFamily.user_id).join(RefreshToken).where(col(RefreshToken.digest) == _digest(token))
     ).one_or_none()
-    if row is None:
+    # The person is held first, as erasure does it: what is found after that is still theirs at the end.
+    user = None if owner is None else session.get(User, owner, with_for_update=True)
+    row = session.exec(wanted.with_for_update()).one_or_none()
+    if user is None or row is None:
         raise Problem("wrong-credentials", "the refresh token is not known")
     family = session.exec(select(LoginFamily).where(col(LoginFamily.id) == row.family_id).with_for_update()).one()
     if row.used_at is not None:
         family.ended_at = family.ended_at or now
         return None
-    user = session.get(User, family.user_id)
-    if family.ended_at is not None or now >= row.expires_at or user is None or user.erased_at is not None:
+    if family.ended_at is not None or now >= row.expires_at or user.erased_at is not None:
         raise Problem("wrong-credentials", "the log-in has ended; log in again")
     row.used_at = now
     return _renewed(session, user, family, now, refresh_token_days)
@@ -104,17 +128,18 @@ def log_out(session: Session, user_id: str, family_id: str, now: datetime, *, ev
             family.ended_at = now
 
 
-def change_password(session: Session, user: User, old: str, new: str, now: datetime) -> None:
-    """Ends every log-in. Raises Problem (401) for a wrong old password."""
-    if not HASHER.verify(old, user.password_hash):
+def change_password(session: Session, user_id: str, checked: str, password_hash: str, now: datetime) -> None:
+    """Ends every log-in. Raises Problem (401) where another hash than the checked one is kept by now."""
+    user = session.get_one(User, user_id, with_for_update=True)
+    if user.password_hash != checked:
         raise Problem("wrong-credentials", "the old password does not fit")
-    user.password_hash = HASHER.hash(new)
+    user.password_hash = password_hash
     log_out(session, user.id, "", now, everywhere=True)
 
 
 def set_roles(session: Session, user_id: str, roles: frozenset[Role], tenant_id: str | None) -> User:
-    """Replace a person's roles. Raises Problem (404, 422)."""
-    user = session.get(User, user_id)
+    """Replace a person's roles, one request after the other. Raises Problem (404, 422)."""
+    user = session.get(User, user_id, with_for_update=True)
     if user is None or user.erased_at is not None:
         raise Problem("not-found", "no such person")
     if "tenant-operator" in roles and tenant_id is None:
@@ -126,6 +151,17 @@ def set_roles(session: Session, user_id: str, roles: frozenset[Role], tenant_id:
         session.add(UserRole(user_id=user_id, role=role))
     user.tenant_id = tenant_id
     return user
+
+
+def add_tenant(session: Session, name: str, now: datetime) -> Tenant:
+    """A new partner. Raises Problem (409) when the name is taken."""
+    tenant = Tenant(id=new_id("tnt"), name=name, created_at=now)
+    try:
+        with session.begin_nested():
+            session.add(tenant)
+    except IntegrityError:
+        raise Problem("conflict", "a tenant of this name exists") from None
+    return tenant
 
 
 def enrol_client(session: Session, wish: NewClient, now: datetime) -> tuple[MachineClient, str]:
@@ -150,11 +186,10 @@ def enrol_client(session: Session, wish: NewClient, now: datetime) -> tuple[Mach
     return client, secret
 
 
-def open_client(session: Session, client_id: str, secret: str) -> MachineClient:
-    """The client whose secret this is. Raises Problem (401)."""
-    client = session.get(MachineClient, client_id)
-    fits = HASHER.verify(secret, client.secret_hash if client else NOBODY)
-    if client is None or not fits or client.revoked_at is not None:
+def open_client(client: MachineClient | None, secret: str) -> MachineClient:
+    """The client, if this is its secret. Raises Problem (401)."""
+    check(secret, client.secret_hash if client else None)
+    if client is None or client.revoked_at is not None:
         raise Problem("wrong-credentials", headers={"WWW-Authenticate": "Bearer"})
     return client
 
@@ -183,6 +218,10 @@ def _renewed(session: Session, user: User, family: LoginFamily, now: datetime, d
     token = secrets.token_urlsafe(32)
     session.add(RefreshToken(digest=_digest(token), family_id=family.id, expires_at=now + timedelta(days=days)))
     return LoggedIn(user=user, roles=roles_of(session, user.id), family_id=family.id, refresh_token=token)
+
+
+def _taken() -> Problem:
+    return Problem("conflict", "an account with this e-mail address exists; log in or use another")
 
 
 def _digest(token: str) -> str:

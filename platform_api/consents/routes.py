@@ -7,6 +7,8 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from platform_api.access import ANY_PERSON, OPERATORS, PUBLIC, KnownCaller, Rule, access
+from platform_api.accounts import service as accounts
+from platform_api.accounts.tables import User
 from platform_api.clock import Now
 from platform_api.consents import queries, service, training
 from platform_api.consents.schemas import (
@@ -20,9 +22,10 @@ from platform_api.consents.schemas import (
 )
 from platform_api.consents.tables import Policy
 from platform_api.cursors import Page, Paging
-from platform_api.database import ReadSession, WriteSession
+from platform_api.database import Hashing, ReadSession, WriteSession
 from platform_api.models.snapshots_port import KnownSnapshots
 from platform_api.problems import Problem
+from platform_api.rates import Attempt
 from platform_api.recommendations.history_port import KnownHistories
 
 consents = APIRouter(tags=["consents"])
@@ -86,13 +89,15 @@ def export_me(request: Request, caller: KnownCaller, session: ReadSession, now: 
 
 @consents.post("/me/erase", **access(ANY_PERSON))
 def erase_me(
-    request: Request, response: Response, wish: Erasure, caller: KnownCaller, session: WriteSession, now: Now
+    request: Request, wish: Erasure, caller: KnownCaller, attempt: Attempt, hashing: Hashing, now: Now
 ) -> Erased:
     """Erase the caller: everything at once or nothing. Records of money stay and are nobody's. Ends every log-in."""
     state = request.app.state
-    address = request.client.host if request.client else "unknown"
-    response.headers.update(state.rates.take(state.rates.logins, "login", address))
-    done = service.erase_everything(session, state.features, caller.id, wish.password, now)
+    with state.database.reading() as session:
+        checked = session.get_one(User, caller.id).password_hash
+    accounts.check(wish.password, checked)
+    with state.database.writing() as session:
+        done = service.erase_everything(session, state.features, caller.id, checked, now)
     return Erased(erased_at=now, features=done)
 
 

@@ -157,7 +157,7 @@ def make_operator(
         if known is None:
             password = _checked(passwords(address))
             wish = Registration(email=address, password=password, display_name="Operator", language="en")
-            known = accounts.register(session, wish, now)
+            known = accounts.register(session, wish, now, accounts.hash_of(wish.password))
             session.flush()
         roles: frozenset[Role] = roles_of(session, known.id) | frozenset[Role]({"platform-operator"})
         accounts.set_roles(session, known.id, roles, known.tenant_id)
@@ -176,7 +176,7 @@ def _add_person(session: Session, person: _Person, now: datetime, passwords: Pas
         return
     password = _checked(passwords(person.email))
     wish = Registration(email=person.email, password=password, display_name=person.name, language=person.language)
-    user = accounts.register(session, wish, now)
+    user = accounts.register(session, wish, now, accounts.hash_of(wish.password))
     session.flush()
     tenant = None if person.tenant is None else tenant_by_name(session, person.tenant)
     accounts.set_roles(session, user.id, person.roles, None if tenant is None else tenant.id)

@@ -80,7 +80,7 @@ def _account(
 ) -> tuple[str, LogIn]:
     log_in = LogIn(who=who, email=f"{name}@example.org", password=secrets.token_urlsafe(12))
     wish = Registration(email=log_in.email, password=log_in.password, display_name=name, language="en")
-    user = accounts.register(session, wish, now)
+    user = accounts.register(session, wish, now, accounts.hash_of(wish.password))
     session.flush()
     accounts.set_roles(session, user.id, roles, tenant_id)
     session.flush()

@@ -1,11 +1,13 @@
 """How errors, unchanged answers and large bodies are answered."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from platform_api.app import FEATURES
 from platform_api.columns import metadata
+from platform_api.middleware import Metrics, Observed
 from platform_api.problems import PROBLEMS
 from tests.platform_cast import API, Shop, opened_shop
 
@@ -52,6 +54,37 @@ def test_a_failure_inside_is_a_problem_and_undoes_its_transaction(shop: Shop, mo
     assert "planted" not in answer.text
     monkeypatch.undo()
     assert shop.http.post(f"{API}/accounts", json=wish).status_code == 201
+
+
+def test_a_failure_inside_has_the_id_and_headers_of_every_answer_and_is_counted(shop: Shop) -> None:
+    @shop.app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("planted")
+
+    answer = shop.http.get("/broken", headers={"X-Request-Id": "req-of-a-client"})
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "req-of-a-client"
+    whole = shop.http.get("/healthz").headers
+    for name in ("x-content-type-options", "x-frame-options", "content-security-policy", "strict-transport-security"):
+        assert answer.headers[name] == whole[name]
+    assert answer.headers["cache-control"] == "no-cache, private"
+    assert 'route="/broken",status="500"' in shop.http.get("/metrics").text
+
+
+def test_an_answer_that_breaks_off_is_not_continued_with_another() -> None:
+    sent: list[Any] = []
+
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("planted")
+
+    async def keep(message: Any) -> None:
+        sent.append(message["type"])
+
+    scope = {"type": "http", "method": "GET", "path": "/half", "headers": []}
+    with pytest.raises(RuntimeError, match="planted"):
+        asyncio.run(Observed(half, Metrics())(scope, keep, keep))
+    assert sent == ["http.response.start"]
 
 
 def test_an_unchanged_answer_is_304_and_carries_no_body(shop: Shop) -> None:

@@ -115,7 +115,8 @@ def test_an_error_is_logged_by_type_and_place_and_never_by_message(quiet_shop: S
     logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=_raised())
     assert CANARY not in logged.text()
     first, second = logged.lines()
-    assert (first["event"], first["error"]) == ("request failed", "ValueError")
+    assert (first["event"], first["error"]) == ("request failed", "ValueError < KeyError")
+    assert any("broken" in place for place in first["places"])
     assert second["error"] == "ValueError < KeyError"
     assert any("_raised" in place for place in second["places"])
 
