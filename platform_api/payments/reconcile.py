@@ -134,7 +134,7 @@ def _refund(till: Till, seen: ProviderRefund, now: datetime) -> Iterator[Finding
         return
     try:
         with till.database.writing() as session:
-            changed = refunds.settle(session, known.id, seen, now)[1]
+            changed = refunds.settle(session, till.shelf, known.id, seen, now)[1]
     except Problem as problem:
         yield Finding(kind="states-differ", subject_id=known.id, action="flagged", detail=problem.detail or "")
         return
@@ -150,7 +150,7 @@ def _lost_refunds(till: Till, now: datetime) -> Iterator[Finding]:
         seen = refunds.ask_provider(till.database, till.provider, refund_id)
         try:
             with till.database.writing() as session:
-                refund, _ = refunds.settle(session, refund_id, seen, now)
+                refund, _ = refunds.settle(session, till.shelf, refund_id, seen, now)
         except Problem as problem:
             yield Finding(kind="states-differ", subject_id=refund_id, action="flagged", detail=problem.detail or "")
             continue

@@ -8,8 +8,10 @@ from platform_api.access import Caller
 from platform_api.columns import new_id
 from platform_api.database import Database
 from platform_api.idempotency import Steps
+from platform_api.orders.checkout import Till
 from platform_api.orders.queries import lines_of, locked_order
 from platform_api.orders.rules import PAID, share_of_fee
+from platform_api.orders.shelf import Shelf
 from platform_api.orders.tables import Order, OrderLine
 from platform_api.payments import ledger
 from platform_api.payments.provider import Money, PaymentProvider, ProviderRefund, ProviderRefused
@@ -79,27 +81,29 @@ def ask_provider(database: Database, provider: PaymentProvider, refund_id: str) 
         return None
 
 
-def settle(session: Session, refund_id: str, seen: ProviderRefund | None, now: datetime) -> tuple[Refund, bool]:
+def settle(
+    session: Session, shelf: Shelf, refund_id: str, seen: ProviderRefund | None, now: datetime
+) -> tuple[Refund, bool]:
     """The refund after the provider's statement, and whether that changed it."""
     order = locked_order(session, session.get_one(Refund, refund_id).order_id)
     refund = session.get_one(Refund, refund_id, populate_existing=True)
     assert order is not None
     if seen is None:
         return refund, fail_refund(session, refund, now)
-    return refund, apply_refund(session, order, refund, seen, now)
+    return refund, apply_refund(session, shelf, order, refund, seen, now)
 
 
 def refunding(
-    database: Database, provider: PaymentProvider, caller: Caller, order_id: str, wish: NewRefund, now: datetime
+    till: Till, caller: Caller, order_id: str, wish: NewRefund, now: datetime
 ) -> Steps[ProviderRefund | None]:
     """A refund as steps of one idempotent request. A lost answer leaves it requested, and the next try goes on."""
 
     def finish(session: Session, refund_id: str, seen: ProviderRefund | None) -> tuple[int, RefundEntry]:
-        return 201, shown(settle(session, refund_id, seen, now)[0])
+        return 201, shown(settle(session, till.shelf, refund_id, seen, now)[0])
 
     return Steps(
         begin=lambda session: request_refund(session, caller, order_id, wish, now).id,
-        outside=lambda refund_id: ask_provider(database, provider, refund_id),
+        outside=lambda refund_id: ask_provider(till.database, till.provider, refund_id),
         finish=finish,
     )
 

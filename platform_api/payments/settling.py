@@ -75,7 +75,9 @@ def _enter(session: Session, shelf: Shelf, order: Order, status: str, now: datet
     session.flush()
 
 
-def apply_refund(session: Session, order: Order, refund: Refund, seen: ProviderRefund, now: datetime) -> bool:
+def apply_refund(
+    session: Session, shelf: Shelf, order: Order, refund: Refund, seen: ProviderRefund, now: datetime
+) -> bool:
     """Whether the refund changed. The order is locked. Raises Problem (409) for a statement that does not agree."""
     if seen.refund_id != refund.id or seen.intent_id != order.intent_id:
         raise Problem("payment-differs", "the refund is another payment's")
@@ -92,7 +94,7 @@ def apply_refund(session: Session, order: Order, refund: Refund, seen: ProviderR
         return fail_refund(session, refund, now)
     refund.status, refund.settled_at = "succeeded", now
     ledger.book_refund_settled(session, refund, now)
-    _give_up(session, order, refund)
+    _give_up(session, shelf, order, refund)
     session.flush()
     return True
 
@@ -107,13 +109,15 @@ def fail_refund(session: Session, refund: Refund, now: datetime) -> bool:
     return True
 
 
-def _give_up(session: Session, order: Order, refund: Refund) -> None:
+def _give_up(session: Session, shelf: Shelf, order: Order, refund: Refund) -> None:
     succeeded = [entry for entry in refunds_of(session, order.id) if entry.status == "succeeded"]
     order.status = refunded_status(order.total_minor, sum(entry.amount_minor for entry in succeeded))
     order.revision += 1
     line = session.get_one(OrderLine, refund.line_id)
     if sum(entry.amount_minor for entry in succeeded if entry.line_id == line.id) >= line.price_minor:
         entitlements.withdraw(session, [line])
+        if line.slot_id:
+            shelf.release_slot(session, line.slot_id, order.id)
 
 
 def refunds_of(session: Session, order_id: str) -> list[Refund]:
