@@ -112,6 +112,7 @@ def erase_orders(session: Session, user_id: str, now: datetime) -> None:
     """Orders stay, as books must, and are nobody's; claims and saved answers go.
 
     An order that was still open is overdue from now on, so that the next reconciling cancels its payment.
+    One that is paid before that is refunded.
     """
     orders = session.exec(select(Order).where(col(Order.user_id) == user_id).with_for_update()).all()
     session.exec(delete(Entitlement).where(col(Entitlement.user_id) == user_id))

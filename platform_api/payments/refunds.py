@@ -5,18 +5,16 @@ from datetime import datetime
 from sqlmodel import Session
 
 from platform_api.access import Caller
-from platform_api.columns import new_id
 from platform_api.database import Database
 from platform_api.idempotency import Steps
 from platform_api.orders.checkout import Till
 from platform_api.orders.queries import lines_of, locked_order
-from platform_api.orders.rules import PAID, share_of_fee
+from platform_api.orders.rules import PAID
 from platform_api.orders.shelf import Shelf
 from platform_api.orders.tables import Order, OrderLine
-from platform_api.payments import ledger
 from platform_api.payments.provider import Money, PaymentProvider, ProviderRefund, ProviderRefused
 from platform_api.payments.schemas import NewRefund, RefundEntry
-from platform_api.payments.settling import apply_refund, fail_refund, refunds_of
+from platform_api.payments.settling import apply_refund, fail_refund, open_refund, refunds_of
 from platform_api.payments.tables import Refund
 from platform_api.problems import Problem
 
@@ -38,28 +36,7 @@ def request_refund(session: Session, caller: Caller, order_id: str, wish: NewRef
     amount = rest if wish.amount_minor is None else wish.amount_minor
     if amount > rest or amount == 0:
         raise Problem("conflict", f"{rest} of the line can still be refunded", rest_minor=rest)
-    refund_id = new_id("rfd")
-    refund = Refund(
-        id=refund_id,
-        order_id=order.id,
-        line_id=line.id,
-        amount_minor=amount,
-        fee_minor=share_of_fee(line.price_minor, line.fee_minor, before, amount),
-        currency=line.currency,
-        reason=wish.reason,
-        status="requested",
-        provider_key=provider_key(refund_id),
-        created_at=now,
-    )
-    session.add(refund)
-    session.flush()
-    ledger.book_refund_requested(session, refund, line.seller_tenant_id, now)
-    return refund
-
-
-def provider_key(refund_id: str) -> str:
-    """The key of every try of one refund."""
-    return f"refund-{refund_id}"
+    return open_refund(session, line, amount, before, wish.reason, now)
 
 
 def may_refund(caller: Caller, line: OrderLine) -> bool:
