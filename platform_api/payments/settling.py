@@ -78,10 +78,11 @@ def _enter(session: Session, shelf: Shelf, order: Order, status: str, now: datet
                 if line.price_minor:
                     open_refund(session, line, line.price_minor, (0, 0), PAID_FOR_NOBODY, now)
     elif status in CLOSED:
-        entitlements.withdraw(session, lines)
+        # Slots first, as orders are placed: the shelves are waited for before claims are locked.
         for line in lines:
             if line.slot_id:
                 shelf.release_slot(session, line.slot_id, order.id)
+        entitlements.withdraw(session, lines)
     session.flush()
 
 
@@ -151,9 +152,9 @@ def _give_up(session: Session, shelf: Shelf, order: Order, refund: Refund) -> No
     order.revision += 1
     line = session.get_one(OrderLine, refund.line_id)
     if sum(entry.amount_minor for entry in succeeded if entry.line_id == line.id) >= line.price_minor:
-        entitlements.withdraw(session, [line])
         if line.slot_id:
             shelf.release_slot(session, line.slot_id, order.id)
+        entitlements.withdraw(session, [line])
 
 
 def refunds_of(session: Session, order_id: str) -> list[Refund]:
