@@ -32,6 +32,7 @@ from rich.table import Table
 from platform_api.access import Caller
 from platform_api.accounts.tables import LoginFamily
 from platform_api.app import create_app
+from platform_api.clock import system_clock
 from platform_api.consents.schemas import ConsentChange, NewPolicy
 from platform_api.consents.service import change_consents, publish_policy
 from platform_api.database import Database
@@ -252,7 +253,11 @@ def beside_top_k(settings: Settings, console: Console) -> None:
     with state.database.reading() as session:
         loaded = state.models.current(session, state.snapshots, settings.recommender)
     factors = loaded.model.item_factors
-    histories, on_sale, wish = PaidHistories(), CatalogueOnSale(), Wish(k=10, diversity=0, category=None, language="en")
+    histories, on_sale, wish = (
+        PaidHistories(),
+        CatalogueOnSale(system_clock),
+        Wish(k=10, diversity=0, category=None, language="en"),
+    )
     user = factors[0].copy()
 
     def bare(_: int) -> None:

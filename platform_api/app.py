@@ -93,7 +93,7 @@ def create_app(
     app.state.features = FEATURES
     app.state.snapshots = PublishedSnapshots(settings)
     app.state.histories = PaidHistories()
-    app.state.on_sale = CatalogueOnSale()
+    app.state.on_sale = CatalogueOnSale(clock)
     app.state.artifacts = ArtifactStore(settings.data_folder)
     app.state.models = LiveModels(app.state.artifacts, metrics.registry)
     install_problems(app)

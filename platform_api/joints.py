@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from platform_api.catalogue import queries as catalogue
 from platform_api.catalogue import slots
+from platform_api.clock import Clock
 from platform_api.orders import entitlements
 from platform_api.orders.shelf import Sellable
 from platform_api.recommendations.on_sale_port import PublicItem
@@ -42,21 +43,27 @@ class CatalogueShelf:
 
 
 class CatalogueOnSale:
-    """The catalogue as lists see it. What is on sale is read once for each change of the shelves, never kept longer."""
+    """The catalogue as lists see it. What can be bought is read once for each change of the shelves.
 
-    def __init__(self) -> None:
-        self._known: tuple[str, int, NDArray[np.bool_]] | None = None
+    It is kept until the next free slot of consulting begins, and never longer.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: tuple[str, int, datetime | None, NDArray[np.bool_]] | None = None
 
     def available(self, session: Session, snapshot: CatalogueSnapshot) -> NDArray[np.bool_]:
         # The number is read first: shelves that change in between are noted under the older one, and read again.
         number = catalogue.shelf_number(session)
-        known = self._known
-        if known is not None and known[:2] == (snapshot.digest, number):
-            return known[2]
+        now, known = self._clock(), self._known
+        if known is not None and known[:2] == (snapshot.digest, number) and (known[2] is None or now < known[2]):
+            return known[3]
         shown = np.zeros(snapshot.num_items, dtype=np.bool_)
-        shown[[snapshot.index[found] for found in catalogue.ids_on_sale(session) if found in snapshot.index]] = True
+        shown[[snapshot.index[found] for found in catalogue.ids_buyable(session, now) if found in snapshot.index]] = (
+            True
+        )
         shown.flags.writeable = False
-        self._known = snapshot.digest, number, shown
+        self._known = snapshot.digest, number, catalogue.next_free_slot(session, now), shown
         return shown
 
     def describe(self, session: Session, ids: Collection[str]) -> Mapping[str, PublicItem]:
@@ -67,7 +74,7 @@ class CatalogueOnSale:
 
     def newest(self, session: Session, *, category: str | None, limit: int) -> list[PublicItem]:
         filters = catalogue.Filters(category=category)
-        found = catalogue.listed(session, filters, "newest", None, limit)
+        found = catalogue.listed(session, filters, "newest", None, limit, buyable_at=self._clock())
         return [PublicItem(id=entry.id, title=entry.title, category=entry.category) for entry in found]
 
 

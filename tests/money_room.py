@@ -66,7 +66,7 @@ class Room:
 
     def refund(self, order_id: str, line_id: str, amount: int | None, key: str) -> int:
         wish = NewRefund(line_id=line_id, amount_minor=amount)
-        steps = refunds.refunding(self.database, self.provider, OPERATOR, order_id, wish, self.now)
+        steps = refunds.refunding(self.till, OPERATOR, order_id, wish, self.now)
         return self._status(
             lambda: Once(self.database, OPERATOR.id, key, "refund", self.now).run_steps(steps).status_code
         )

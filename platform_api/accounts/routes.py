@@ -121,8 +121,10 @@ def change_password(
 
 @accounts.put("/users/{user_id}/roles", **access(OPERATORS))
 def set_roles(user_id: Identifier, wish: Roles, session: WriteSession) -> Profile:
-    """Give a person roles; learner always stays."""
-    return _profile(session, service.set_roles(session, user_id, frozenset(wish.roles), wish.tenant_id))
+    """Give a person roles; learner always stays, and the tenant unless tenant_id is sent, null to take it away."""
+    keep = "tenant_id" not in wish.model_fields_set
+    user = service.set_roles(session, user_id, frozenset(wish.roles), wish.tenant_id, keep_tenant=keep)
+    return _profile(session, user)
 
 
 @accounts.post("/tenants", status_code=201, **access(OPERATORS))

@@ -69,7 +69,7 @@ class Tokens(BaseModel):
 
 
 class Roles(_Strict):
-    """All roles of a person; learner always stays."""
+    """All roles of a person; learner always stays. tenant_id: left out, the tenant stays; null takes it away."""
 
     roles: Annotated[list[Role], Field(max_length=6)]
     tenant_id: Annotated[str, StringConstraints(max_length=64)] | None = None

@@ -137,11 +137,19 @@ def change_password(session: Session, user_id: str, checked: str, password_hash:
     log_out(session, user.id, "", now, everywhere=True)
 
 
-def set_roles(session: Session, user_id: str, roles: frozenset[Role], tenant_id: str | None) -> User:
-    """Replace a person's roles, one request after the other. Raises Problem (404, 422)."""
+def set_roles(
+    session: Session, user_id: str, roles: frozenset[Role], tenant_id: str | None, *, keep_tenant: bool = False
+) -> User:
+    """Replace a person's roles, and the tenant unless it is kept; one request after the other.
+
+    Raises Problem (404, 422). Without a tenant a reviewer sees every tenant's products: the caller says so, it never
+    comes of saying nothing.
+    """
     user = session.get(User, user_id, with_for_update=True)
     if user is None or user.erased_at is not None:
         raise Problem("not-found", "no such person")
+    if keep_tenant:
+        tenant_id = user.tenant_id
     if "tenant-operator" in roles and tenant_id is None:
         raise Problem("invalid", "a tenant-operator needs a tenant_id")
     if tenant_id is not None and session.get(Tenant, tenant_id) is None:

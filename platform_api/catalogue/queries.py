@@ -56,14 +56,41 @@ def on_sale() -> ColumnElement[bool]:
     return and_(col(Product.current_version).is_not(None), col(Product.archived_at).is_(None))
 
 
+def buyable(now: datetime) -> ColumnElement[bool]:
+    """What somebody may buy now: on sale, and consulting only while a slot ahead is free."""
+    return and_(on_sale(), or_(col(Product.kind) != "consulting", col(Product.id).in_(_with_free_slots(now))))
+
+
+def _with_free_slots(now: datetime) -> Select[Any]:
+    wanted: Select[Any] = select(ConsultingSlot.product_id).where(*_free(now))
+    return wanted
+
+
+def _free(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return col(ConsultingSlot.starts_at) > now, col(ConsultingSlot.id).not_in(select(SlotHold.slot_id))
+
+
+def next_free_slot(session: Session, now: datetime) -> datetime | None:
+    """When the next free slot of any product begins: until then no passing of time changes what is `buyable`."""
+    return session.exec(
+        select(ConsultingSlot.starts_at).where(*_free(now)).order_by(col(ConsultingSlot.starts_at)).limit(1)
+    ).first()
+
+
 def shelf_number(session: Session) -> int:
-    """Rises whenever a product comes on sale or goes off it. Read it before what is to be kept for as long."""
+    """Rises whenever a product comes on sale or goes off it, or a slot comes, goes, is held or released.
+
+    Read it before what is to be kept for as long.
+    """
     found = session.execute(select(ShelfChange.number)).scalar_one_or_none()
     return 0 if found is None else int(found)
 
 
 def note_shelf_change(session: Session) -> None:
-    """To be called in the transaction that puts a product on sale or takes it off."""
+    """To be called in the transaction that changes what somebody may buy.
+
+    Others that change the shelves wait for it from here on: what concerns slots calls it before it locks their rows.
+    """
     raised = update(ShelfChange).values(number=col(ShelfChange.number) + 1)
     if session.execute(raised).rowcount:  # type: ignore[attr-defined]
         return
@@ -74,9 +101,9 @@ def note_shelf_change(session: Session) -> None:
         session.execute(raised)
 
 
-def ids_on_sale(session: Session) -> list[str]:
-    """All products on sale, by id."""
-    return list(session.execute(select(Product.id).where(on_sale()).order_by(col(Product.id))).scalars())
+def ids_buyable(session: Session, now: datetime) -> list[str]:
+    """All products that are `buyable`, by id."""
+    return list(session.execute(select(Product.id).where(buyable(now)).order_by(col(Product.id))).scalars())
 
 
 def published_products(session: Session, ids: Iterable[str] | None) -> list[PublishedProduct]:
@@ -136,14 +163,21 @@ def tenant_of(session: Session, product_id: str) -> str | None:
 
 
 def listed(
-    session: Session, filters: Filters, sort: str, after: tuple[Any, ...] | None, limit: int
+    session: Session,
+    filters: Filters,
+    sort: str,
+    after: tuple[Any, ...] | None,
+    limit: int,
+    buyable_at: datetime | None = None,
 ) -> list[PublishedProduct]:
-    """A stretch of the public list. after: `sort_key` of the entry before it."""
+    """A stretch of the public list. after: `sort_key` of the entry before it; buyable_at: only what is `buyable`."""
     key: Any = col(ProductVersion.price_minor)
     if sort == "newest":
         key = col(Product.first_published_at)
     falling = sort != "price"
     wanted = _published().where(*_narrowed(session, filters)).limit(limit)
+    if buyable_at is not None:
+        wanted = wanted.where(buyable(buyable_at))
     if after is not None:
         value = datetime.fromisoformat(after[0]) if sort == "newest" else after[0]
         beyond = key < value if falling else key > value

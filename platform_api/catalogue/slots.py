@@ -28,6 +28,7 @@ def add_slot(session: Session, product: Product, wish: NewSlot, now: datetime) -
         raise Problem("conflict", f"a product has at most {MAX_SLOTS} slots ahead")
     if any(slot.starts_at < wish.ends_at and wish.starts_at < slot.ends_at for slot in coming):
         raise Problem("conflict", "it overlaps another slot")
+    queries.note_shelf_change(session)
     slot = ConsultingSlot(id=new_id("slt"), product_id=product.id, starts_at=wish.starts_at, ends_at=wish.ends_at)
     session.add(slot)
     product.revision += 1
@@ -37,6 +38,7 @@ def add_slot(session: Session, product: Product, wish: NewSlot, now: datetime) -
 
 def remove_slot(session: Session, product: Product, slot_id: str) -> None:
     """Take back a slot that nobody has booked. Raises Problem (404, 409)."""
+    queries.note_shelf_change(session)
     slot = session.get(ConsultingSlot, slot_id, with_for_update=True)
     if slot is None or slot.product_id != product.id:
         raise Problem("not-found", "the product has no such slot")
@@ -57,6 +59,7 @@ def hold_slot(session: Session, slot_id: str, order_id: str, now: datetime) -> C
         raise Problem("not-found", "no such slot is on sale")
     if slot.starts_at <= now:
         raise Problem("conflict", "the slot has begun")
+    queries.note_shelf_change(session)
     try:
         with session.begin_nested():
             session.execute(insert(SlotHold).values(slot_id=slot_id, order_id=order_id, held_at=now))
@@ -69,6 +72,7 @@ def hold_slot(session: Session, slot_id: str, order_id: str, now: datetime) -> C
 
 def release_slot(session: Session, slot_id: str, order_id: str) -> None:
     """Free a slot if this order holds it; another order's stays."""
+    queries.note_shelf_change(session)
     hold = session.get(SlotHold, slot_id, with_for_update=True)
     if hold is not None and hold.order_id == order_id:
         session.delete(hold)

@@ -196,7 +196,9 @@ def _sqlite_path(settings: Settings) -> Path:
 
 def _copy_sqlite(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(target)) as copy:
-        live.backup(copy, pages=1_000, sleep=0.01)
+        # In one step: between steps every commit of another connection would begin the copy again, for ever in a
+        # busy service. In WAL mode a reader keeps no writer waiting.
+        live.backup(copy, pages=-1)
     with closing(sqlite3.connect(target)) as copy:
         # One file that needs no others beside it.
         copy.execute("PRAGMA journal_mode=DELETE").fetchone()

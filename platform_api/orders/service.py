@@ -44,8 +44,13 @@ def place(session: Session, shelf: Shelf, user_id: str, wish: NewOrder, terms: T
     )
     session.add(order)
     session.flush()
-    for position, (line, product) in enumerate(zip(wanted, products, strict=True)):
+    # Slots first: the shelves are waited for before claims are locked, here and where an order closes.
+    lines = [
         _add_line(session, shelf, order, position, line, product, terms, now)
+        for position, (line, product) in enumerate(zip(wanted, products, strict=True))
+    ]
+    for line in lines:
+        entitlements.reserve(session, user_id, line)
     return order
 
 
@@ -58,7 +63,7 @@ def _add_line(
     product: Sellable,
     terms: Terms,
     now: datetime,
-) -> None:
+) -> OrderLine:
     if product.by_slot != (wish.slot_id is not None):
         raise Problem("invalid", f"{product.product_id}: consulting needs a slot_id, nothing else takes one")
     line = OrderLine(
@@ -79,8 +84,7 @@ def _add_line(
     session.flush()
     if wish.slot_id is not None and shelf.hold_slot(session, wish.slot_id, order.id, now) != product.product_id:
         raise Problem("invalid", f"the slot is none of {product.product_id}")
-    assert order.user_id is not None
-    entitlements.reserve(session, order.user_id, line)
+    return line
 
 
 def shown(session: Session, order: Order) -> OrderEntry:
@@ -112,6 +116,7 @@ def erase_orders(session: Session, user_id: str, now: datetime) -> None:
     """Orders stay, as books must, and are nobody's; claims and saved answers go.
 
     An order that was still open is overdue from now on, so that the next reconciling cancels its payment.
+    One that is paid before that is refunded.
     """
     orders = session.exec(select(Order).where(col(Order.user_id) == user_id).with_for_update()).all()
     session.exec(delete(Entitlement).where(col(Entitlement.user_id) == user_id))

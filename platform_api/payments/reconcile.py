@@ -20,6 +20,7 @@ from platform_api.orders.rules import CLOSED, PAID
 from platform_api.orders.tables import Order
 from platform_api.payments import ledger, refunds
 from platform_api.payments.provider import ProviderIntent, ProviderRefund, ProviderRefused
+from platform_api.payments.settling import PAID_FOR_NOBODY
 from platform_api.payments.tables import Refund
 from platform_api.problems import Problem
 
@@ -29,6 +30,7 @@ Kind = Literal[
     "intent-not-noted",  # the answer to our request for a payment was lost
     "overdue",  # an open order whose time is over: its payment was cancelled
     "refund-lost",  # requested here, and the provider had not heard of it or its answer was lost
+    "paid-for-nobody",  # the buyer was erased before the payment came: it is given back
     "order-unknown-here",
     "refund-unknown-here",
     "states-differ",  # order, payment, amount or currency contradict ours
@@ -78,6 +80,7 @@ def reconcile(till: Till, now: datetime, since: datetime | None = None) -> Repor
     for seen in there.values():
         findings += _refund(till, seen, now)
     findings += _lost_refunds(till, now)
+    findings += _kept_from_nobody(till)
     if since is None:
         findings += _missing_there(till, intents, there)
         findings += _books(till)
@@ -134,7 +137,7 @@ def _refund(till: Till, seen: ProviderRefund, now: datetime) -> Iterator[Finding
         return
     try:
         with till.database.writing() as session:
-            changed = refunds.settle(session, known.id, seen, now)[1]
+            changed = refunds.settle(session, till.shelf, known.id, seen, now)[1]
     except Problem as problem:
         yield Finding(kind="states-differ", subject_id=known.id, action="flagged", detail=problem.detail or "")
         return
@@ -150,11 +153,27 @@ def _lost_refunds(till: Till, now: datetime) -> Iterator[Finding]:
         seen = refunds.ask_provider(till.database, till.provider, refund_id)
         try:
             with till.database.writing() as session:
-                refund, _ = refunds.settle(session, refund_id, seen, now)
+                refund, _ = refunds.settle(session, till.shelf, refund_id, seen, now)
         except Problem as problem:
             yield Finding(kind="states-differ", subject_id=refund_id, action="flagged", detail=problem.detail or "")
             continue
-        yield Finding(kind="refund-lost", subject_id=refund_id, action="corrected", detail=refund.status)
+        nobodys = refund.reason == PAID_FOR_NOBODY
+        if nobodys and refund.status == "failed":
+            continue  # flagged below, in every run
+        kind: Kind = "paid-for-nobody" if nobodys else "refund-lost"
+        yield Finding(kind=kind, subject_id=refund_id, action="corrected", detail=refund.status)
+
+
+def _kept_from_nobody(till: Till) -> Iterator[Finding]:
+    """What the provider would not give back, and nobody is left to ask for; until an operator refunds the line."""
+    with till.database.reading() as session:
+        given = select(Refund.line_id).where(col(Refund.status) != "failed")
+        wanted = select(Refund.order_id).where(
+            col(Refund.reason) == PAID_FOR_NOBODY, col(Refund.status) == "failed", col(Refund.line_id).not_in(given)
+        )
+        kept = sorted(set(session.exec(wanted).all()))
+    for order_id in kept:
+        yield Finding(kind="paid-for-nobody", subject_id=order_id, action="flagged", detail="the refund failed")
 
 
 def _missing_there(

@@ -5,16 +5,16 @@ from datetime import datetime
 from sqlmodel import Session
 
 from platform_api.access import Caller
-from platform_api.columns import new_id
 from platform_api.database import Database
 from platform_api.idempotency import Steps
+from platform_api.orders.checkout import Till
 from platform_api.orders.queries import lines_of, locked_order
-from platform_api.orders.rules import PAID, share_of_fee
+from platform_api.orders.rules import PAID
+from platform_api.orders.shelf import Shelf
 from platform_api.orders.tables import Order, OrderLine
-from platform_api.payments import ledger
 from platform_api.payments.provider import Money, PaymentProvider, ProviderRefund, ProviderRefused
 from platform_api.payments.schemas import NewRefund, RefundEntry
-from platform_api.payments.settling import apply_refund, fail_refund, refunds_of
+from platform_api.payments.settling import apply_refund, fail_refund, open_refund, refunds_of
 from platform_api.payments.tables import Refund
 from platform_api.problems import Problem
 
@@ -36,28 +36,7 @@ def request_refund(session: Session, caller: Caller, order_id: str, wish: NewRef
     amount = rest if wish.amount_minor is None else wish.amount_minor
     if amount > rest or amount == 0:
         raise Problem("conflict", f"{rest} of the line can still be refunded", rest_minor=rest)
-    refund_id = new_id("rfd")
-    refund = Refund(
-        id=refund_id,
-        order_id=order.id,
-        line_id=line.id,
-        amount_minor=amount,
-        fee_minor=share_of_fee(line.price_minor, line.fee_minor, before, amount),
-        currency=line.currency,
-        reason=wish.reason,
-        status="requested",
-        provider_key=provider_key(refund_id),
-        created_at=now,
-    )
-    session.add(refund)
-    session.flush()
-    ledger.book_refund_requested(session, refund, line.seller_tenant_id, now)
-    return refund
-
-
-def provider_key(refund_id: str) -> str:
-    """The key of every try of one refund."""
-    return f"refund-{refund_id}"
+    return open_refund(session, line, amount, before, wish.reason, now)
 
 
 def may_refund(caller: Caller, line: OrderLine) -> bool:
@@ -79,27 +58,29 @@ def ask_provider(database: Database, provider: PaymentProvider, refund_id: str) 
         return None
 
 
-def settle(session: Session, refund_id: str, seen: ProviderRefund | None, now: datetime) -> tuple[Refund, bool]:
+def settle(
+    session: Session, shelf: Shelf, refund_id: str, seen: ProviderRefund | None, now: datetime
+) -> tuple[Refund, bool]:
     """The refund after the provider's statement, and whether that changed it."""
     order = locked_order(session, session.get_one(Refund, refund_id).order_id)
     refund = session.get_one(Refund, refund_id, populate_existing=True)
     assert order is not None
     if seen is None:
         return refund, fail_refund(session, refund, now)
-    return refund, apply_refund(session, order, refund, seen, now)
+    return refund, apply_refund(session, shelf, order, refund, seen, now)
 
 
 def refunding(
-    database: Database, provider: PaymentProvider, caller: Caller, order_id: str, wish: NewRefund, now: datetime
+    till: Till, caller: Caller, order_id: str, wish: NewRefund, now: datetime
 ) -> Steps[ProviderRefund | None]:
     """A refund as steps of one idempotent request. A lost answer leaves it requested, and the next try goes on."""
 
     def finish(session: Session, refund_id: str, seen: ProviderRefund | None) -> tuple[int, RefundEntry]:
-        return 201, shown(settle(session, refund_id, seen, now)[0])
+        return 201, shown(settle(session, till.shelf, refund_id, seen, now)[0])
 
     return Steps(
         begin=lambda session: request_refund(session, caller, order_id, wish, now).id,
-        outside=lambda refund_id: ask_provider(database, provider, refund_id),
+        outside=lambda refund_id: ask_provider(till.database, till.provider, refund_id),
         finish=finish,
     )
 

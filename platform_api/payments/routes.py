@@ -53,7 +53,7 @@ def refund_line(
     order_id: OrderId, wish: NewRefund, caller: KnownCaller, once: OnceOnly, till: TheTill, now: Now
 ) -> Response:
     """Give back a line or a part of it; 409 beyond what is left. Needs an Idempotency-Key."""
-    return once.run_steps(refunds.refunding(till.database, till.provider, caller, order_id, wish, now))
+    return once.run_steps(refunds.refunding(till, caller, order_id, wish, now))
 
 
 @payments.get("/orders/{order_id}/refunds", **access(ANY_PERSON))

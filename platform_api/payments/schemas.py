@@ -22,14 +22,17 @@ class NewRefund(BaseModel):
 
 
 class RefundEntry(BaseModel):
-    """A refund. requested: the provider has not said yet whether it is done."""
+    """A refund. requested: the provider has not said yet whether it is done.
+
+    reason: paid_for_nobody where the buyer was erased before the payment came.
+    """
 
     id: str
     order_id: str
     line_id: str
     amount_minor: int
     currency: str
-    reason: Reason
+    reason: Reason | Literal["paid_for_nobody"]
     status: Literal["requested", "succeeded", "failed"]
     created_at: datetime
     settled_at: datetime | None

@@ -5,18 +5,23 @@ anything else, and may be called any number of times with the same statement.
 """
 
 from datetime import datetime
+from typing import Final
 
 from sqlmodel import Session, col, select
 
+from platform_api.columns import new_id
 from platform_api.orders import entitlements
 from platform_api.orders.queries import lines_of
-from platform_api.orders.rules import CLOSED, PAID, Contradiction, advance, refunded_status
+from platform_api.orders.rules import CLOSED, PAID, Contradiction, advance, refunded_status, share_of_fee
 from platform_api.orders.shelf import Shelf
 from platform_api.orders.tables import Order, OrderLine
 from platform_api.payments import ledger
 from platform_api.payments.provider import ProviderIntent, ProviderRefund
 from platform_api.payments.tables import Refund
 from platform_api.problems import Problem
+
+PAID_FOR_NOBODY: Final = "paid_for_nobody"
+"""Why money goes back whose payer was erased before it came. The next reconciling asks the provider for it."""
 
 
 def adopt_intent(session: Session, shelf: Shelf, order: Order, intent: ProviderIntent, now: datetime) -> bool:
@@ -67,15 +72,49 @@ def _enter(session: Session, shelf: Shelf, order: Order, status: str, now: datet
         order.paid_at = now
         ledger.book_sale(session, order, lines, now)
         entitlements.grant(session, lines, now)
+        if order.user_id is None:
+            # The person was erased while the payment was under way: there is nobody to have what was paid for.
+            for line in lines:
+                if line.price_minor:
+                    open_refund(session, line, line.price_minor, (0, 0), PAID_FOR_NOBODY, now)
     elif status in CLOSED:
-        entitlements.withdraw(session, lines)
+        # Slots first, as orders are placed: the shelves are waited for before claims are locked.
         for line in lines:
             if line.slot_id:
                 shelf.release_slot(session, line.slot_id, order.id)
+        entitlements.withdraw(session, lines)
     session.flush()
 
 
-def apply_refund(session: Session, order: Order, refund: Refund, seen: ProviderRefund, now: datetime) -> bool:
+def open_refund(
+    session: Session, line: OrderLine, amount_minor: int, before: tuple[int, int], reason: str, now: datetime
+) -> Refund:
+    """A refund that is reserved and booked, before the provider hears of it. The order is locked.
+
+    before: (amount, fee) of the line's refunds so far. The provider's key is that of every try of this refund.
+    """
+    refund_id = new_id("rfd")
+    refund = Refund(
+        id=refund_id,
+        order_id=line.order_id,
+        line_id=line.id,
+        amount_minor=amount_minor,
+        fee_minor=share_of_fee(line.price_minor, line.fee_minor, before, amount_minor),
+        currency=line.currency,
+        reason=reason,
+        status="requested",
+        provider_key=f"refund-{refund_id}",
+        created_at=now,
+    )
+    session.add(refund)
+    session.flush()
+    ledger.book_refund_requested(session, refund, line.seller_tenant_id, now)
+    return refund
+
+
+def apply_refund(
+    session: Session, shelf: Shelf, order: Order, refund: Refund, seen: ProviderRefund, now: datetime
+) -> bool:
     """Whether the refund changed. The order is locked. Raises Problem (409) for a statement that does not agree."""
     if seen.refund_id != refund.id or seen.intent_id != order.intent_id:
         raise Problem("payment-differs", "the refund is another payment's")
@@ -92,7 +131,7 @@ def apply_refund(session: Session, order: Order, refund: Refund, seen: ProviderR
         return fail_refund(session, refund, now)
     refund.status, refund.settled_at = "succeeded", now
     ledger.book_refund_settled(session, refund, now)
-    _give_up(session, order, refund)
+    _give_up(session, shelf, order, refund)
     session.flush()
     return True
 
@@ -107,12 +146,14 @@ def fail_refund(session: Session, refund: Refund, now: datetime) -> bool:
     return True
 
 
-def _give_up(session: Session, order: Order, refund: Refund) -> None:
+def _give_up(session: Session, shelf: Shelf, order: Order, refund: Refund) -> None:
     succeeded = [entry for entry in refunds_of(session, order.id) if entry.status == "succeeded"]
     order.status = refunded_status(order.total_minor, sum(entry.amount_minor for entry in succeeded))
     order.revision += 1
     line = session.get_one(OrderLine, refund.line_id)
     if sum(entry.amount_minor for entry in succeeded if entry.line_id == line.id) >= line.price_minor:
+        if line.slot_id:
+            shelf.release_slot(session, line.slot_id, order.id)
         entitlements.withdraw(session, [line])
 
 

@@ -69,7 +69,7 @@ def apply_event(
         order = locked_order(session, found.order_id)
         assert order is not None
         refund = session.get_one(Refund, subject, populate_existing=True)
-        changed = apply_refund(session, order, refund, event.data.value(), now)
+        changed = apply_refund(session, shelf, order, refund, event.data.value(), now)
     if session.get(WebhookReceipt, message_id) is None:
         session.add(WebhookReceipt(id=message_id, type=event.type, subject_id=subject, received_at=now))
     return changed

@@ -60,13 +60,21 @@ def total(releases: Sequence[Release], delta: float) -> Total:
         costs = [_cost(statements) for statements in jobs.values()]
         composed = accounting.epsilon([mechanism for cost in costs for mechanism in cost.mechanisms], delta)
     except (_NoBound, UnknownMechanism) as error:
-        return Total(num_releases=len(releases), jobs=len(jobs), epsilon=None, delta=delta, why=str(error))
+        return _unbounded(len(releases), len(jobs), delta, str(error))
+    except (OverflowError, ValueError) as error:
+        # Parameters too extreme for the arithmetic, of a release that anybody may have signed.
+        why = f"the mechanisms of a release are beyond what can be accounted: {error}"
+        return _unbounded(len(releases), len(jobs), delta, why)
     return Total(
         num_releases=len(releases),
         jobs=len(jobs),
         epsilon=composed + sum(cost.epsilon for cost in costs),
         delta=delta + sum(cost.delta for cost in costs),
     )
+
+
+def _unbounded(num_releases: int, jobs: int, delta: float, why: str) -> Total:
+    return Total(num_releases=num_releases, jobs=jobs, epsilon=None, delta=delta, why=why)
 
 
 def _cost(statements: Sequence[PrivacyStatement]) -> _Cost:

@@ -22,7 +22,7 @@ class PublicItem:
 
 
 class OnSale(Protocol):
-    """Products that anybody may buy now: published, not archived."""
+    """Products that somebody may buy now: published, not archived, and consulting only with a free slot ahead."""
 
     def available(self, session: Session, catalogue: CatalogueSnapshot) -> NDArray[np.bool_]:
         """Which of a catalogue's items are on sale now, bool (num_items,); not to be written to."""

@@ -130,6 +130,23 @@ def test_a_lost_role_counts_at_once(shop: Shop) -> None:
     assert operator.get("/clients").status_code == 403
 
 
+def test_new_roles_leave_the_tenant_unless_it_is_taken_away_by_name(shop: Shop) -> None:
+    operator, person = shop.register(None, "platform-operator"), shop.register()
+    tenant = operator.post("/tenants", {"name": "Academy"}).json()["id"]
+
+    def give(**wish: object) -> object:
+        answer = operator.send("PUT", f"/users/{person.id}/roles", wish)
+        return answer.json()["tenant_id"] if answer.status_code == 200 else answer.status_code
+
+    assert give(roles=["reviewer"], tenant_id=tenant) == tenant
+    assert give(roles=["reviewer", "creator"]) == tenant
+    assert give(roles=["tenant-operator"]) == tenant
+    assert give(roles=["tenant-operator"], tenant_id=None) == 422
+    assert give(roles=["reviewer"], tenant_id=None) is None
+    assert give(roles=["reviewer"]) is None
+    assert give(roles=["tenant-operator"]) == 422
+
+
 def test_a_revoked_program_is_refused_with_its_present_token(shop: Shop) -> None:
     operator = shop.register(None, "platform-operator")
     program = shop.machine("bi:read")

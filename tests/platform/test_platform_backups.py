@@ -7,8 +7,10 @@ import shutil
 import sqlite3
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -121,6 +123,42 @@ def test_a_backup_of_a_marketplace_that_is_being_written_is_consistent(
     restore(settings, tmp_path / "a", force=True)
     with database.reading() as session:
         assert session.execute(text("SELECT COUNT(*) FROM tenants")).scalar_one() == 2
+
+
+@ON_SQLITE
+def test_a_backup_ends_while_another_connection_commits_all_the_time(
+    shop: tuple[Settings, Database], tmp_path: Path
+) -> None:
+    settings, database = shop
+    with database.migrating() as connection:
+        connection.exec_driver_sql("CREATE TABLE bulk (data BLOB)")
+        for _ in range(24):  # some thousand pages
+            connection.exec_driver_sql("INSERT INTO bulk VALUES (zeroblob(1000000))")
+    stop, commits = Event(), 0
+
+    def write() -> None:
+        nonlocal commits
+        with closing(sqlite3.connect(str(database.engine.url.database), timeout=30)) as own:
+            own.execute("PRAGMA synchronous=OFF")  # a disk that is faster than any
+            while not stop.is_set():
+                own.execute("UPDATE tenants SET name = ? WHERE rowid = 1", (f"name {commits}",))
+                own.commit()
+                commits += 1
+
+    writer = Thread(target=write)
+    backup = Thread(target=back_up, args=(settings, database, tmp_path / "a", NOW))
+    writer.start()
+    try:
+        backup.start()
+        backup.join(15)
+        ended = not backup.is_alive()
+    finally:
+        stop.set()
+        writer.join()
+        backup.join()
+    assert ended, "every commit began the copy again"
+    assert commits
+    assert verify(tmp_path / "a").dialect == "sqlite"
 
 
 def repacked(archive: Path, target: Path, change: Any) -> Path:

@@ -1,6 +1,7 @@
 import json
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from platform_api.payments.reconcile import Report, reconcile
@@ -163,3 +164,62 @@ def test_an_open_order_of_an_erased_person_is_cancelled(market: Market) -> None:
         erase_orders(session, learner.id, market.shop.clock.now)
     assert kinds(run(market)) == [("overdue", "corrected")]
     assert market.card(order) == 422
+
+
+def _erased_while_paying(market: Market, *product_ids: str, **more: Any) -> str:
+    """The id of an order whose buyer was erased after paying at the provider, before the message came."""
+    from platform_api.orders.service import erase_orders
+
+    learner = market.shop.register()
+    order = market.order(learner, *product_ids, **more).json()
+    with market.shop.app.state.database.writing() as session:
+        erase_orders(session, learner.id, market.shop.clock.now)
+    assert market.card(order) == 200
+    return str(order["id"])
+
+
+@pytest.mark.parametrize("by_message", [True, False])
+def test_what_an_erased_person_pays_is_given_back(market: Market, by_message: bool) -> None:
+    order_id = _erased_while_paying(market, "prd_course", "prd_book")
+    if by_message:
+        assert market.deliver() == [204]
+        assert market.count("refunds", "status = 'requested'") == 2
+        found = [("paid-for-nobody", "corrected")] * 2
+    else:
+        found = [("paid-for-nobody", "corrected")] * 2 + [("paid-there-open-here", "corrected")]
+    report = run(market)
+    assert kinds(report) == found
+    assert report.clean
+    assert market.count("orders", f"id = '{order_id}' AND status = 'refunded'") == 1
+    there = market.sandbox.books.all("SELECT amount_minor FROM refunds ORDER BY amount_minor")
+    assert [row["amount_minor"] for row in there] == [801, 1999]
+    assert (market.sums()["provider-clearing"], market.sums()["refunds-pending"]) == (0, 0)
+    market.deliver()
+    assert run(market).findings == ()
+
+
+def test_what_cannot_be_given_back_to_an_erased_person_is_flagged_until_it_is(market: Market) -> None:
+    order_id = _erased_while_paying(market, "prd_talk", slot_id="slt_1")
+    market.sandbox.dials.refunds = "failed"
+    for _ in range(2):
+        report = run(market)
+        assert ("paid-for-nobody", "flagged") in kinds(report)
+        assert not report.clean
+    market.sandbox.dials.refunds = "succeeded"
+    operator = market.shop.register(None, "platform-operator")
+    with market.shop.app.state.database.reading() as session:
+        line = session.execute(text(f"SELECT id FROM order_lines WHERE order_id = '{order_id}'")).scalar_one()
+    assert market.refund(operator, {"id": order_id, "lines": [{"id": line}]}).status_code == 201
+    assert run(market).clean
+    assert market.count("rack_slots") == 0
+
+
+def test_an_order_that_was_paid_before_its_buyer_was_erased_stays_paid(market: Market) -> None:
+    from platform_api.orders.service import erase_orders
+
+    learner = market.shop.register()
+    market.buy(learner, "prd_course")
+    with market.shop.app.state.database.writing() as session:
+        erase_orders(session, learner.id, market.shop.clock.now)
+    assert run(market).findings == ()
+    assert market.count("refunds") == 0

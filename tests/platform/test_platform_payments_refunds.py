@@ -42,6 +42,20 @@ def test_a_line_is_refunded_in_parts_until_nothing_is_left(market: Market, opera
     market.buy(learner, "prd_course")
 
 
+def test_a_slot_whose_line_is_refunded_in_full_can_be_booked_by_another(market: Market, operator: Any) -> None:
+    learner, other = market.shop.register(), market.shop.register()
+    order = market.buy(learner, "prd_talk", slot_id="slt_1")
+    market.refund(operator, order, 2999)
+    assert market.order(other, "prd_talk", slot_id="slt_1").status_code == 409
+    assert market.refund(operator, order).json()["status"] == "succeeded"
+    assert market.count("rack_slots") == 0
+    market.buy(other, "prd_talk", slot_id="slt_1")
+    # A message about the old refund that comes late takes nothing from the new holder.
+    market.deliver()
+    assert market.count("rack_slots") == 1
+    assert market.owned(other) == ["prd_talk"]
+
+
 @pytest.mark.parametrize("lost", ["lose_answers", "lose_requests"])
 def test_a_lost_answer_and_a_retry_make_one_refund(market: Market, operator: Any, lost: str) -> None:
     order = market.buy(market.shop.register(), "prd_course")

@@ -56,6 +56,30 @@ def test_no_total_is_stated_where_one_release_cannot_be_accounted(bad: Release) 
     assert found.why
 
 
+def test_a_release_beyond_the_arithmetic_leaves_the_ledger_readable(shop: Shop) -> None:
+    publisher = publisher_of(shop)
+    extreme = (Gaussian(noise_std=1e-200, sensitivity=1.0),)
+    publisher.offer(artifact(1, privacy=statement(mechanisms=extreme, epsilon=0.1)))
+    totals = shop.http.get(f"{API}/privacy-ledger/totals")
+    assert totals.status_code == 200
+    assert totals.json()["all"]["epsilon"] is None
+    assert "beyond what can be accounted" in totals.json()["all"]["why"]
+    assert shop.http.get("/privacy").status_code == 200
+
+
+@pytest.mark.parametrize("error", [OverflowError("too large"), ValueError("no such order")])
+def test_what_the_accountant_cannot_compute_is_the_reason(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    release = _of("a", 5.0)
+
+    def fail(*_: object) -> float:
+        raise error
+
+    monkeypatch.setattr("platform_api.privacy.totals.accounting.epsilon", fail)
+    found = total([release], DELTA)
+    assert found.epsilon is None
+    assert str(error) in found.why
+
+
 def test_every_release_is_public_with_its_cost_and_against_whom(shop: Shop) -> None:
     publisher = publisher_of(shop)
     publisher.make_live(1)

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from platform_api.app import create_app
+from platform_api.catalogue.queries import note_shelf_change
 from platform_api.sandbox.provider import Sandbox
 from platform_api.snapshots.service import PublishedSnapshots
 from shared.catalogue import CatalogueSnapshot
@@ -124,6 +127,47 @@ def test_what_one_process_takes_off_sale_leaves_the_lists_of_every_other(town: T
         assert town.catalogue.step(town.catalogue.creator, town.ids[4], "archive").status_code == 200
         assert town.ids[4] not in shown()
         assert len(shown()) == NUM_ITEMS - 1
+
+
+def test_consulting_is_recommended_only_while_a_slot_ahead_is_free(town: Town) -> None:
+    buyer, stranger, clock = town.learner(), town.learner(), town.catalogue.shop.clock
+    operator = town.catalogue.shop.register(None, "platform-operator")
+    talk = town.ids[4]
+    with town.catalogue.shop.app.state.database.writing() as session:
+        session.execute(text("UPDATE products SET kind = 'consulting' WHERE id = :id"), {"id": talk})
+        note_shelf_change(session)
+    assert "consulting" in stranger.get(f"/products/{talk}").text
+
+    def shown() -> tuple[bool, bool]:
+        """Ranked by the model, and among the newest."""
+        with town.catalogue.shop.app.state.database.reading() as session:
+            newest = town.catalogue.shop.app.state.on_sale.newest(session, category=None, limit=100)
+        return talk in {item["product_id"] for item in town.listed(stranger)}, talk in {item.id for item in newest}
+
+    def offer(hours: float) -> str:
+        begins = clock() + timedelta(hours=hours)
+        wish = {"starts_at": begins.isoformat(), "ends_at": (begins + timedelta(minutes=30)).isoformat()}
+        answer = town.catalogue.step(town.catalogue.creator, talk, "slots", wish)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    assert shown() == (False, False)
+    slot = offer(2)
+    assert shown() == (True, True)
+    order = town.money.buy(buyer, talk, slot_id=slot)
+    assert shown() == (False, False)
+    assert town.money.refund(operator, order).status_code == 201
+    assert shown() == (True, True)
+    assert [entry["id"] for entry in stranger.get(f"/products/{talk}/slots").json()["items"]] == [slot]
+    tag = town.catalogue.etag(town.catalogue.creator, talk)
+    target = f"/products/{talk}/slots/{slot}"
+    assert town.catalogue.creator.send("DELETE", target, **{"If-Match": tag}).status_code == 204
+    assert shown() == (False, False)
+    # A slot that nobody booked passes: nothing is written, and the time alone ends it.
+    offer(0.1)
+    assert shown() == (True, True)
+    clock.forward(minutes=6)
+    assert shown() == (False, False)
 
 
 def test_an_erased_person_is_in_no_table_and_the_books_still_balance(town: Town) -> None:

@@ -164,6 +164,13 @@ def test_every_setting_in_the_compose_file_is_one_and_the_networks_part_what_mus
     assert "--host=127.0.0.1" in services["superlink"]["command"]
 
 
+def test_the_platform_finds_the_federations_description_where_it_is_mounted() -> None:
+    platform = COMPOSE["services"]["platform"]
+    file = Path(platform["environment"]["ZHIYIN_PLATFORM_FEDERATION_FILE"])
+    mounted = [volume.split(":") for volume in platform["volumes"] if volume.startswith("./")]
+    assert mounted == [["./federation", str(file.parent), "ro"]]
+
+
 def test_the_superlink_is_started_as_the_project_starts_it(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a", "b", "c", "d")]
     for file in files:
@@ -328,6 +335,7 @@ def test_partners_reach_every_route_of_nodes_and_no_other(proxy: Any) -> None:
         "/v1/fleet/pull-messages/../../control/start-run",
         "/v1/fleet/pull%0d%0aX-Evil:%201",
         "/v1/fleet/a%00b",
+        "/v1/fleet/pull-messages%0a",
         "/v1%2fcontrol/start-run",
         "http://localhost/v1/control/start-run",
     ],
@@ -360,5 +368,6 @@ def test_the_address_of_a_caller_is_not_what_the_caller_says(proxy: Any) -> None
 
 
 def test_large_bodies_are_for_models_alone(proxy: Any) -> None:
-    for path, status in (("/api/v1/accounts", 413), ("/api/v1/models/recommender/candidates", 200)):
+    candidates = "/api/v1/models/recommender/candidates"
+    for path, status in (("/api/v1/accounts", 413), (candidates, 200), (f"{candidates}%0a", 413)):
         assert proxy("platform", "POST", path, size=2_000_000)[0] == status
