@@ -139,10 +139,13 @@ def test_consulting_is_recommended_only_while_a_slot_ahead_is_free(town: Town) -
     assert "consulting" in stranger.get(f"/products/{talk}").text
 
     def shown() -> tuple[bool, bool]:
-        """Ranked by the model, and among the newest."""
+        """What the model may rank, and among the newest."""
+        on_sale = town.catalogue.shop.app.state.on_sale
         with town.catalogue.shop.app.state.database.reading() as session:
-            newest = town.catalogue.shop.app.state.on_sale.newest(session, category=None, limit=100)
-        return talk in {item["product_id"] for item in town.listed(stranger)}, talk in {item.id for item in newest}
+            newest = on_sale.newest(session, category=None, limit=100)
+            ranked = bool(on_sale.available(session, town.snapshot)[town.snapshot.index[talk]])
+        assert (talk in {item["product_id"] for item in town.listed(stranger)}) == ranked
+        return ranked, talk in {item.id for item in newest}
 
     def offer(hours: float) -> str:
         begins = clock() + timedelta(hours=hours)
