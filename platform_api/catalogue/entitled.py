@@ -15,11 +15,6 @@ class IsEntitled(Protocol):
     def __call__(self, session: Session, user_id: str, product_id: str, version: int | None) -> bool: ...
 
 
-def nobody_bought(session: Session, user_id: str, product_id: str, version: int | None) -> bool:
-    """The answer of a service that sells nothing."""
-    return False
-
-
 def _is_entitled(request: Request) -> IsEntitled:
     check: IsEntitled = request.app.state.is_entitled
     return check

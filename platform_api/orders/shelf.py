@@ -7,8 +7,6 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 from sqlmodel import Session
 
-from platform_api.problems import Problem
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sellable:
@@ -42,19 +40,6 @@ class Shelf(Protocol):
     def release_slot(self, session: Session, slot_id: str, order_id: str) -> None:
         """Free the slot if this order holds it; otherwise nothing happens."""
         ...
-
-
-class EmptyShelf:
-    """Sells nothing."""
-
-    def sellable(self, session: Session, product_id: str) -> Sellable:
-        raise Problem("not-found", "no such product is on sale")
-
-    def hold_slot(self, session: Session, slot_id: str, order_id: str, now: datetime) -> str:
-        raise Problem("not-found", "no such slot")
-
-    def release_slot(self, session: Session, slot_id: str, order_id: str) -> None:
-        return None
 
 
 def _shelf(request: Request) -> Shelf:

@@ -27,19 +27,6 @@ class Histories(Protocol):
         ...
 
 
-class NoHistories:
-    """The answer of a service that sells nothing."""
-
-    def purchases(self, session: Session, user_id: str) -> list[tuple[str, datetime]]:
-        return []
-
-    def ratings(self, session: Session, user_id: str) -> list[tuple[str, int, datetime]]:
-        return []
-
-    def owned(self, session: Session, user_id: str) -> Collection[str]:
-        return ()
-
-
 def _histories(request: Request) -> Histories:
     found: Histories = request.app.state.histories
     return found

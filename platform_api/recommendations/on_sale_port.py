@@ -37,19 +37,6 @@ class OnSale(Protocol):
         ...
 
 
-class NothingOnSale:
-    """The answer of a service without a catalogue."""
-
-    def available(self, session: Session, catalogue: CatalogueSnapshot) -> NDArray[np.bool_]:
-        return np.zeros(catalogue.num_items, dtype=np.bool_)
-
-    def describe(self, session: Session, ids: Collection[str]) -> Mapping[str, PublicItem]:
-        return {}
-
-    def newest(self, session: Session, *, category: str | None, limit: int) -> list[PublicItem]:
-        return []
-
-
 def _on_sale(request: Request) -> OnSale:
     found: OnSale = request.app.state.on_sale
     return found
