@@ -68,6 +68,12 @@ def test_a_client_that_pins_another_issuer_begins_anew_and_going_back_forgets_no
     assert newest.epoch == 1
 
 
+def test_a_new_issuer_may_begin_with_the_very_list_that_the_old_one_signed(ledger: Ledger) -> None:
+    ledger.accept_roster(issuer=ISSUER, epoch=1, digest=FIRST)
+    ledger.accept_roster(issuer="b" * 64, epoch=1, digest=FIRST)
+    assert [(entry.job_id, entry.context) for entry in ledger.rosters()] == [(ISSUER, FIRST), ("b" * 64, FIRST)]
+
+
 def test_lists_are_no_part_of_the_account_and_do_not_disturb_it(ledger: Ledger) -> None:
     charged = {"job_id": "j", "step": 0, "mechanism": Gaussian(noise_std=9, sensitivity=1), "budget": None}
     ledger.charge(**charged, attempt=0, context=FIRST, job_budget=None)
