@@ -4,7 +4,6 @@ Every message is serialised and read back on its way out and on its way home, as
 between the two sides would hide bugs and invent others. The one file that touches Flower's private task identity.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ Meddler = Callable[[int, Message, Handler], Message | None]
 
 _SERVER_NODE = 1
 _FIRST_NODE = 101
+# Of one length on the wire, as Flower's random ones nearly always are: two runs are compared by the size of messages.
+_TASKS = count(2**40)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ def run_in_process(server: ServerApp, grid: InProcessGrid, run_config: UserConfi
 def node_identity(node: int, run_id: int) -> Iterator[None]:
     """Let messages made inside come from this node in this run, as Flower's processes have it."""
     before = (TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id)
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = time.monotonic_ns() % 2**31, run_id, node
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = next(_TASKS), run_id, node
     try:
         yield
     finally:
