@@ -45,8 +45,7 @@ _TABLES = (
     """CREATE TABLE entries (
     sequence INTEGER PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('release', 'answer', 'roster')),
     context BLOB NOT NULL, job_id TEXT NOT NULL, step INTEGER NOT NULL, attempt INTEGER NOT NULL,
-    mechanism TEXT NOT NULL, recorded_at INTEGER NOT NULL, digest BLOB NOT NULL,
-    UNIQUE (kind, job_id, context))""",
+    mechanism TEXT NOT NULL, recorded_at INTEGER NOT NULL, digest BLOB NOT NULL, UNIQUE (kind, job_id, context))""",
 )
 _ONLY_GROWS = "BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END"
 _TRIGGERS = (

@@ -75,17 +75,20 @@ class Shop:
         wish = {"email": email, "password": PASSWORD, "display_name": "梅", "language": "zh-CN"}
         created = self.http.post(f"{API}/accounts", json=wish)
         assert created.status_code == 201, created.text
+        identifier = created.json()["id"]
         if roles:
-            self.give_roles(created.json()["id"], *roles, tenant_id=tenant_id)
-        return self.log_in(email)
+            self.give_roles(identifier, *roles, tenant_id=tenant_id)
+        return self.log_in(email, identifier=identifier)
 
-    def log_in(self, email: str, password: str = PASSWORD) -> Person:
+    def log_in(self, email: str, password: str = PASSWORD, *, identifier: str = "") -> Person:
         form = {"grant_type": "password", "username": email, "password": password}
         answer = self.http.post(f"{API}/tokens", data=form)
         assert answer.status_code == 200, answer.text
         body = answer.json()
-        me = self.http.get(f"{API}/me", headers={"Authorization": f"Bearer {body['access_token']}"})
-        return Person(self.http, me.json()["id"], email, body["access_token"], body["refresh_token"])
+        if not identifier:
+            me = self.http.get(f"{API}/me", headers={"Authorization": f"Bearer {body['access_token']}"})
+            identifier = me.json()["id"]
+        return Person(self.http, identifier, email, body["access_token"], body["refresh_token"])
 
     def give_roles(self, user_id: str, *roles: str, tenant_id: str | None = None) -> None:
         from platform_api.accounts.service import set_roles

@@ -117,7 +117,7 @@ CLIENT: tuple[Mutant, ...] = (
         path=_LEDGER,
         old='            if any(entry.context == context and entry.kind == "release" for entry in entries):\n',
         new="            if False:\n",
-        also=(Edit(path=_LEDGER, old=" NOT NULL, UNIQUE (kind, context))", new=" NOT NULL)"),),
+        also=(Edit(path=_LEDGER, old=" NOT NULL, UNIQUE (kind, job_id, context))", new=" NOT NULL)"),),
         tests=(f"{_LEDGERS}::test_a_context_is_charged_once_even_after_a_restart",),
     ),
     Mutant(

@@ -66,7 +66,7 @@ IDENTITY: tuple[Mutant, ...] = (
         path=_LEDGER,
         old="            if newest is not None and newest.step > epoch:\n",
         new="            if False:\n",
-        also=(Edit(path=_LEDGER, old=" NOT NULL, UNIQUE (kind, context))", new=" NOT NULL)"),),
+        also=(Edit(path=_LEDGER, old=" NOT NULL, UNIQUE (kind, job_id, context))", new=" NOT NULL)"),),
         tests=(f"{_EPOCHS}::test_an_older_list_is_refused_even_one_that_was_accepted_in_its_time",),
     ),
     Mutant(

@@ -97,7 +97,7 @@ WITH_HELPERS: tuple[Mutant, ...] = (
         path=_LEDGER,
         old='                if any(entry.context == context and entry.kind == "answer" for entry in entries):\n',
         new="                if False:\n",
-        also=(Edit(path=_LEDGER, old=" NOT NULL, UNIQUE (kind, context))", new=" NOT NULL)"),),
+        also=(Edit(path=_LEDGER, old=" NOT NULL, UNIQUE (kind, job_id, context))", new=" NOT NULL)"),),
         tests=(f"{_LEDGERS}::test_a_helper_answers_a_context_once_even_after_a_restart",),
     ),
     Mutant(

@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from tests.platform_town import Town, expected, opened_town, who
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "1"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
