@@ -20,7 +20,8 @@ from tests.federation_cast import COOCCURRENCE, NAMES, RECON, Cast, make_cast
 REPOSITORY = Path(__file__).resolve().parents[2]
 JOB_SECONDS = 150.0
 COLLECT_SECONDS = 60.0
-LAST = 1  # the steps of a cooccurrence job: popularity, then pairs
+LAST = 1  # the steps of either job: popularity, then pairs or a gradient
+GRADIENTS = dataclasses.replace(RECON, num_rounds=1)
 
 
 @dataclass(frozen=True)
@@ -103,20 +104,6 @@ def wait_for(condition: Callable[[], object], job: Job) -> None:
         time.sleep(0.02)
 
 
-def test_the_deployed_federation_trains_what_the_one_in_process_trains(scene: Scene, tmp_path: Path) -> None:
-    deployed = scene.job("plain-gradients", dataclasses.replace(RECON, num_rounds=1))
-    in_process = twin(deployed, tmp_path)
-
-    end = scene.start(deployed).wait(timeout_seconds=JOB_SECONDS)
-    in_process.run()
-
-    assert end.completed, end.log[-3000:]
-    assert_same_model(deployed, in_process)
-    for party in NAMES:
-        entries = deployed.home(party).ledger.entries()
-        assert len([each for each in entries if (each.kind, each.job_id) == ("release", "plain-gradients")]) == 2
-
-
 def test_a_killed_helper_is_waited_for_and_a_killed_tenant_is_left_behind(scene: Scene) -> None:
     cast = scene.job("nodes-killed")
     job = scene.start(cast)
@@ -148,8 +135,10 @@ def kill_in_step(scene: Scene, cast: Cast, job: Job, *, name: str, step: int) ->
     assert not happened(cast, "contribution", party=name, step=step)
 
 
-def test_a_killed_superlink_and_serverapp_lose_no_step_that_was_stored(scene: Scene, tmp_path: Path) -> None:
-    cast = scene.job("link-killed")
+def test_a_killed_superlink_and_serverapp_lose_no_step_and_the_model_is_that_of_one_process(
+    scene: Scene, tmp_path: Path
+) -> None:
+    cast = scene.job("link-killed", GRADIENTS)
     uninterrupted = twin(cast, tmp_path)
     job = scene.start(cast)
     wait_for(lambda: happened(cast, "step_asked", step=LAST), job)
