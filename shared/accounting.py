@@ -7,8 +7,10 @@ it does not know, it refuses.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, fsum, log, log1p, sqrt
+from math import exp, fsum, inf, log, log1p, sqrt
 from typing import Any
+
+import numpy as np
 
 from shared.canonical import finite
 from shared.discrete_excess import excess, log_moment_over, log_moment_under, log_moments
@@ -34,7 +36,10 @@ SampledEpsilon = Callable[[Sequence[PoissonSampledGaussian], float], float]
 
 _KNOWN = {Gaussian.__name__, DiscreteGaussian.__name__, PoissonSampledGaussian.__name__, Skellam.__name__}
 # Fixed, so that epsilon never falls when mu rises; a hundredth apart from 1.007 to 160,000.
-_RENYI_ORDERS = tuple(1 + exp(step / 100) for step in range(-500, 1200))
+_RENYI_ORDERS = np.array([1 + exp(step / 100) for step in range(-500, 1200)])
+# Taken once and not by numpy, whose logarithms differ in the last bit from one processor to the next.
+_LOG_ORDERS = np.array([log(order) for order in _RENYI_ORDERS])
+_LOG1P_ORDERS = np.array([log1p(-1 / order) for order in _RENYI_ORDERS])
 # The Skellam bound is proved for integers; the first hundreds, then a hundredth apart.
 _INTEGER_ORDERS = tuple(sorted({*range(2, 200), *(int(exp(step / 100)) for step in range(530, 1200))}))
 # Share of delta that pays for each of the two directions of the theorem on discrete noise.
@@ -139,7 +144,9 @@ def epsilon_rdp(mu: float, delta: float) -> float:
     """
     if not mu > 0:
         return 0.0
-    return max(0.0, min(_from_renyi(order * mu * mu / 2, order, delta) for order in _RENYI_ORDERS))
+    # `_from_renyi` at all orders at once: every question to a client is accounted three times.
+    conversion = (log(delta) + _LOG_ORDERS) / (_RENYI_ORDERS - 1)
+    return max(0.0, float(np.min(_RENYI_ORDERS * mu * mu / 2 - conversion + _LOG1P_ORDERS)))
 
 
 def skellam_rdp(mechanism: Skellam, order: int) -> float:
@@ -233,6 +240,8 @@ def _epsilon_by_theorem(
             return reserved
     # Never below the reserve, so that one more release never lowers the total.
     over = max(_RESERVE, excess(log_moment_over, releases, failure))
+    if not share * delta * exp(-over) > 0:
+        return inf  # noise so narrow that what is left of delta is no number
     epsilon_0 = continuous(share * delta * exp(-over))
     under = max(_RESERVE, excess(log_moment_under, releases, failure + epsilon_0 + over))
     return epsilon_0 + over + under

@@ -168,3 +168,12 @@ def test_the_bound_never_falls_as_noise_grows_coarser() -> None:
         for s in (100_000, 10_000, 1_000, 500, 300, 200)
     ]
     assert all(finer <= coarser * (1 + 1e-12) for finer, coarser in pairwise(costs))
+
+
+def test_releases_beyond_all_bounds_are_accounted_and_not_refused_as_bad_input():
+    sizes = [(5, 3e5, 100), (50, 100.0, 10**6), (1000, 3e5, 10**6), (1, 2.0**20, 10**6), (1000, 1.0, 10**6)]
+    releases = [
+        DiscreteGaussian(noise_std=std, sensitivity=sensitivity, num_coordinates=count)
+        for std, sensitivity, count in sizes
+    ]
+    assert 1e11 < epsilon(releases, 1e-9) < inf
