@@ -25,6 +25,7 @@ class CatalogueShelf:
 
     def sellable(self, session: Session, product_id: str) -> Sellable:
         found = catalogue.sellable(session, product_id)
+        tenant_id, creator_user_id = catalogue.seller_of(session, product_id)
         return Sellable(
             product_id=found.id,
             version=found.version,
@@ -32,7 +33,8 @@ class CatalogueShelf:
             title=found.title,
             price_minor=found.price_minor,
             currency=found.currency,
-            seller_tenant_id=catalogue.tenant_of(session, product_id) or "",
+            seller_tenant_id=tenant_id or "",
+            creator_user_id=creator_user_id,
         )
 
     def hold_slot(self, session: Session, slot_id: str, order_id: str, now: datetime) -> str:

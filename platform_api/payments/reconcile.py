@@ -223,5 +223,5 @@ def _books(till: Till) -> Iterator[Finding]:
 def clearing(database: Database) -> dict[str, int]:
     """What the provider holds for us by our own ledger, by currency."""
     with database.reading() as session:
-        found = ledger.balances(session)
-    return {balance.currency: balance.minor for balance in found if balance.account == "provider-clearing"}
+        found = ledger.balances_of_account(session, "provider-clearing")
+    return {balance.currency: balance.minor for balance in found}

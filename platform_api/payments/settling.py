@@ -108,7 +108,7 @@ def open_refund(
     )
     session.add(refund)
     session.flush()
-    ledger.book_refund_requested(session, refund, line.seller_tenant_id, now)
+    ledger.book_refund_requested(session, refund, line, now)
     return refund
 
 
@@ -141,7 +141,7 @@ def fail_refund(session: Session, refund: Refund, now: datetime) -> bool:
     if refund.status != "requested":
         return False
     refund.status, refund.settled_at = "failed", now
-    ledger.book_refund_failed(session, refund, session.get_one(OrderLine, refund.line_id).seller_tenant_id, now)
+    ledger.book_refund_failed(session, refund, session.get_one(OrderLine, refund.line_id), now)
     session.flush()
     return True
 

@@ -45,15 +45,26 @@ class Journal(SQLModel, table=True):
 
 
 class Posting(SQLModel, table=True):
-    """One side of a journal. amount_minor: debit above zero, credit below. tenant_id: "" for the platform's own."""
+    """One side of a journal. amount_minor: debit above zero, credit below.
+
+    tenant_id and creator_account_id: whose account it is; both "" for the platform's own.
+    """
 
     __tablename__ = "postings"
-    __table_args__ = (CheckConstraint("amount_minor <> 0", name="amount_not_zero"),)
+    __table_args__ = (
+        CheckConstraint("amount_minor <> 0", name="amount_not_zero"),
+        CheckConstraint(
+            "(account IN ('tenant-revenue', 'tenant-refunds')) = (tenant_id <> '') AND "
+            "(account IN ('creator-revenue', 'creator-refunds')) = (creator_account_id <> '')",
+            name="account_has_its_owner",
+        ),
+    )
 
     journal_id: str = Field(sa_column=Column(String, ForeignKey("journals.id"), primary_key=True))
     position: int = Field(primary_key=True)
     account: str = Field(max_length=32, index=True)
     tenant_id: str = Field(default="", max_length=64)
+    creator_account_id: str = Field(default="", max_length=64, index=True)
     amount_minor: int = Field(sa_column=Column(BigInteger, nullable=False))
     currency: str = Field(max_length=3)
 

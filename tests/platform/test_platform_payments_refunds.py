@@ -245,4 +245,7 @@ def test_operators_read_the_balances(market: Market, operator: Any) -> None:
         ("tenant-revenue", "tnt_a"): -1800,
         ("tenant-revenue", "tnt_b"): -450,
     }
+    first = operator.get("/ledger/balances?limit=3").json()
+    rest = operator.get("/ledger/balances", params={"limit": 3, "cursor": first["next_cursor"]}).json()
+    assert (first["items"] + rest["items"], rest["has_more"]) == (items, False)
     assert learner.get("/ledger/balances").status_code == 403
