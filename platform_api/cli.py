@@ -183,6 +183,24 @@ def reconcile(
 
 
 @platform_app.command()
+def sweep(as_json: AsJson = False) -> None:
+    """Close orders that were not paid in time and remove what was kept long enough. Exit code 1 if one sweep failed."""
+    from platform_api.operations.money import swept
+
+    settings = load_settings()
+    with opened(settings) as database:
+        done = swept(settings, database, system_clock())
+    if as_json:
+        typer.echo(json.dumps({**done.counts, "failed": done.failed}))
+    else:
+        typer.echo(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in done.counts.items()) + " swept")
+        if done.failed:
+            typer.echo(f"failed, run it again: {', '.join(done.failed)}", err=True)
+    if done.failed:
+        raise typer.Exit(1)
+
+
+@platform_app.command()
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8400,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = LOOPBACK,

@@ -52,6 +52,18 @@ class Settings(BaseSettings):
     ] = 1_000
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400, description="life of an access token")] = 900
     refresh_token_days: Annotated[int, Field(ge=1, le=365, description="life of a refresh token")] = 30
+    idempotency_days: Annotated[
+        int, Field(ge=1, le=365, description="how long the answer to an Idempotency-Key is kept and given again")
+    ] = 7
+    login_history_days: Annotated[
+        int, Field(ge=1, le=365, description="how long log-ins that ended and refresh tokens that expired are kept")
+    ] = 30
+    webhook_receipt_days: Annotated[
+        int, Field(ge=4, le=3_650, description="how long the ids of the payment provider's messages are kept")
+    ] = 30
+    sweep_seconds: Annotated[
+        int, Field(ge=0, le=86_400, description="how often what is over is swept in the background; 0 for never")
+    ] = 300
     max_body_bytes: Annotated[int, Field(ge=1_000, description="largest body of a request")] = 1_000_000
     max_model_bytes: Annotated[int, Field(ge=1_000, description="largest tensor file of a posted model")] = 64_000_000
     model_max_epsilon: Annotated[

@@ -119,6 +119,7 @@ def settings_for(database_url: str, folder: Path, **changes: Any) -> Settings:
             "webhook_secret": SecretStr("whsec_dGVzdHMgb2YgdGhlIHBsYXRmb3Jt"),
             "logins_a_minute": 10_000,
             "writes_a_minute": 100_000,
+            "sweep_seconds": 0,
             **changes,
         }
     )

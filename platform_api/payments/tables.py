@@ -77,7 +77,7 @@ class WebhookReceipt(SQLModel, table=True):
     id: str = Field(primary_key=True, max_length=128)
     type: str = Field(max_length=32)
     subject_id: str = Field(max_length=64)
-    received_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    received_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
 
 
 def append_only_statements(dialect: str, table: str) -> list[str]:

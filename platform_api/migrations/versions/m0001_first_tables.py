@@ -49,7 +49,7 @@ TABLES = (
     "recommendation_settings", "products", "shelf_changes", "privacy_releases", "orders", "model_pointers",
     "model_events", "login_families", "users", "postings", "model_versions", "machine_clients", "consent_receipts",
     "webhook_receipts", "tenants", "policies", "model_publishers", "journals", "idempotent_requests", "categories",
-    "catalogue_snapshots",
+    "catalogue_snapshots", "sweep_turns",
 )  # fmt: skip
 
 
@@ -113,6 +113,13 @@ def _create() -> None:
         sa.Column("body", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("caller_id", "key", name="pk_idempotent_requests"),
     )
+    op.create_index("ix_idempotent_requests_started_at", "idempotent_requests", ["started_at"])
+    op.create_table(
+        "sweep_turns",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_sweep_turns"),
+    )
     op.create_table(
         "journals",
         sa.Column("id", sa.String(), nullable=False),
@@ -158,6 +165,7 @@ def _create() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_receipts"),
     )
+    op.create_index("ix_webhook_receipts_received_at", "webhook_receipts", ["received_at"])
     op.create_table(
         "consent_receipts",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -254,6 +262,7 @@ def _create() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_login_families"),
     )
     op.create_index("ix_login_families_user_id", "login_families", ["user_id"])
+    op.create_index("ix_login_families_ended_at", "login_families", ["ended_at"])
     op.create_table(
         "model_events",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -482,6 +491,7 @@ def _create() -> None:
         sa.PrimaryKeyConstraint("digest", name="pk_refresh_tokens"),
     )
     op.create_index("ix_refresh_tokens_family_id", "refresh_tokens", ["family_id"])
+    op.create_index("ix_refresh_tokens_expires_at", "refresh_tokens", ["expires_at"])
     op.create_table(
         "search_documents",
         sa.Column("number", sa.Integer(), nullable=False),
