@@ -17,6 +17,7 @@ from platform_api.catalogue.feature import CATALOGUE
 from platform_api.clock import Clock, system_clock
 from platform_api.consents.feature import CONSENTS
 from platform_api.database import Database, Turns
+from platform_api.erasures import ErasureJournal
 from platform_api.features import Feature
 from platform_api.housekeeping.background import sweeping
 from platform_api.housekeeping.sweeps import retention_of
@@ -98,6 +99,7 @@ def create_app(
     app.state.provider = provider or own_provider
     app.state.shelf = shelf or CatalogueShelf()
     app.state.features = FEATURES
+    app.state.erasures = ErasureJournal(settings.erasure_journal)
     app.state.snapshots = PublishedSnapshots(settings)
     app.state.histories = PaidHistories()
     app.state.on_sale = CatalogueOnSale(clock)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import BadSetting
@@ -30,6 +30,9 @@ class Settings(BaseSettings):
         "http://127.0.0.1:8000"
     )
     data_folder: Annotated[Path, Field(description="where model files and snapshots are kept")] = Path("platform-data")
+    erasure_journal: Annotated[
+        Path, Field(description="ids of erased people, which a restore erases again; outside of the data folder")
+    ] = Path("platform-erasures.txt")
     federation_file: Annotated[
         Path | None, Field(description="what invitations say of the federation; written by `zhiyin server describe`")
     ] = None
@@ -89,6 +92,14 @@ class Settings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="least severity logged")] = (
         "info"
     )
+
+    @field_validator("erasure_journal")
+    @classmethod
+    def _outlives_a_restore(cls, value: Path, info: ValidationInfo) -> Path:
+        folder = info.data.get("data_folder")
+        if folder is not None and value.resolve().is_relative_to(folder.resolve()):
+            raise ValueError("it must be outside of the data folder, which a restore takes back")
+        return value
 
     @field_validator("webhook_secret")
     @classmethod

@@ -120,6 +120,7 @@ def settings_for(database_url: str, folder: Path, **changes: Any) -> Settings:
             "logins_a_minute": 10_000,
             "writes_a_minute": 100_000,
             "sweep_seconds": 0,
+            "erasure_journal": folder.with_name(f"{folder.name}-erasures.txt"),
             **changes,
         }
     )
