@@ -194,7 +194,9 @@ def _missing_there(
     # What was begun here while the lists were read is not there yet: the provider is asked again, one by one.
     with till.database.reading() as session:
         orders = session.exec(select(Order).where(col(Order.status).in_(PAID), col(Order.total_minor) > 0)).all()
-        given = session.exec(select(Refund).where(col(Refund.status) == "succeeded")).all()
+        given = session.exec(
+            select(Refund).where(col(Refund.status) == "succeeded", col(Refund.amount_minor) > 0)
+        ).all()
     for order in orders:
         known = intents.get(order.intent_id or "")
         if (known is None or known.status != "succeeded") and not _stands(till, order.intent_id or ""):

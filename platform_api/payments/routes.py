@@ -54,7 +54,10 @@ Signed = Annotated[SignedMessage, Depends(_signed)]
 def refund_line(
     order_id: OrderId, wish: NewRefund, caller: KnownCaller, once: OnceOnly, till: TheTill, now: Now
 ) -> Response:
-    """Give back a line or a part of it; 409 beyond what is left. Needs an Idempotency-Key."""
+    """Give back a line or a part of it; 409 beyond what is left. Needs an Idempotency-Key.
+
+    A line that cost nothing is given back as a whole, without amount_minor: the buyer may no longer use it.
+    """
     return once.run_steps(refunds.refunding(till, caller, order_id, wish, now))
 
 

@@ -9,13 +9,15 @@ from platform_api.columns import UtcDateTime
 
 
 class Refund(SQLModel, table=True):
-    """Money given back on one order line. requested until the provider has said succeeded or failed.
+    """Money given back on one order line; zero for a line that cost nothing.
+
+    requested until the provider has said succeeded or failed.
 
     provider_key is derived from the id and stays the same for every try: a second key would be a second refund.
     """
 
     __tablename__ = "refunds"
-    __table_args__ = (CheckConstraint("amount_minor > 0", name="amount_positive"),)
+    __table_args__ = (CheckConstraint("amount_minor >= 0", name="amount_not_negative"),)
 
     id: str = Field(primary_key=True)
     order_id: str = Field(sa_column=Column(String, ForeignKey("orders.id"), nullable=False, index=True))

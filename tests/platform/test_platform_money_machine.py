@@ -255,10 +255,10 @@ class Money(RuleBasedStateMachine):
         owned = {(row["user_id"], row["line_id"]) for row in self._claims("active")}
         kept = self.room.rows(
             "SELECT o.user_id, l.id AS line_id FROM order_lines l JOIN orders o ON o.id = l.order_id "
-            "LEFT JOIN (SELECT line_id, SUM(amount_minor) AS given FROM refunds WHERE status = 'succeeded' "
-            "GROUP BY line_id) r ON r.line_id = l.id "
+            "LEFT JOIN (SELECT line_id, COUNT(*) AS times, SUM(amount_minor) AS given FROM refunds "
+            "WHERE status = 'succeeded' GROUP BY line_id) r ON r.line_id = l.id "
             "WHERE o.status IN ('paid', 'partly_refunded', 'refunded') "
-            "AND (l.price_minor = 0 OR COALESCE(r.given, 0) < l.price_minor)"
+            "AND (COALESCE(r.times, 0) = 0 OR r.given < l.price_minor)"
         )
         assert owned == {(row["user_id"], row["line_id"]) for row in kept}
         assert self._claims("reserved") == []

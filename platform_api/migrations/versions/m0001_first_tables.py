@@ -537,7 +537,7 @@ def _create() -> None:
         sa.Column("provider_id", sa.String(length=64), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("amount_minor > 0", name="ck_refunds_amount_positive"),
+        sa.CheckConstraint("amount_minor >= 0", name="ck_refunds_amount_not_negative"),
         sa.ForeignKeyConstraint(["line_id"], ["order_lines.id"], name="fk_refunds_line_id_order_lines"),
         sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name="fk_refunds_order_id_orders"),
         sa.PrimaryKeyConstraint("id", name="pk_refunds"),
