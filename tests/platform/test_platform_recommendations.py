@@ -115,7 +115,7 @@ def test_without_consent_or_with_the_switch_off_everybody_gets_one_list(street: 
     assert "prd_00" in ids(everybody)
     assert everybody.json()["personalised"] is False
     assert ids(buyer.get("/recommendations")) != ids(everybody)
-    program = street.shop.machine("bi:read")
+    program = street.shop.machine("models:publish")
     assert program.get("/recommendations").json() == everybody.json()
     # Both switches count at the next request, in both directions.
     agree(buyer, "service-personalisation", given=False)
@@ -180,4 +180,4 @@ def test_the_switch_is_ones_own(street: Street) -> None:
         assert buyer.send("PUT", "/me/recommendation-settings", {"personalised": False}).status_code == 200
     assert buyer.get("/me/recommendation-settings").json()["personalised"] is False
     assert street.buyer().get("/me/recommendation-settings").json()["personalised"] is True
-    assert street.shop.machine("bi:read").get("/me/recommendation-settings").status_code == 403
+    assert street.shop.machine("models:publish").get("/me/recommendation-settings").status_code == 403
