@@ -15,6 +15,7 @@ from platform_api.catalogue import slots
 from platform_api.clock import Clock
 from platform_api.orders import entitlements
 from platform_api.orders.shelf import Sellable
+from platform_api.recommendations.history_port import Held
 from platform_api.recommendations.on_sale_port import PublicItem
 from platform_api.reviews import queries as reviews
 from shared.catalogue import CatalogueSnapshot
@@ -83,12 +84,12 @@ class CatalogueOnSale:
 class PaidHistories:
     """What a person bought and rated."""
 
-    def purchases(self, session: Session, user_id: str) -> list[tuple[str, datetime]]:
-        return [
-            (claim.product_id, claim.granted_at)
-            for claim in entitlements.active(session, user_id)
-            if claim.granted_at is not None
-        ]
+    def held(self, session: Session, user_id: str) -> Held:
+        claims = entitlements.active(session, user_id)
+        return Held(
+            purchases=tuple((claim.product_id, claim.granted_at) for claim in claims if claim.granted_at is not None),
+            owned=frozenset(claim.product_id for claim in claims),
+        )
 
     def ratings(self, session: Session, user_id: str) -> list[tuple[str, int, datetime]]:
         # The day is all that is kept of when a review was written.
@@ -96,6 +97,3 @@ class PaidHistories:
             (review.product_id, review.rating, datetime.combine(review.written_on, time(), UTC))
             for review in reviews.of_person(session, user_id)
         ]
-
-    def owned(self, session: Session, user_id: str) -> Collection[str]:
-        return {claim.product_id for claim in entitlements.active(session, user_id)}
