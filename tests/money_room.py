@@ -36,7 +36,7 @@ class Room:
     clock: Hand = field(default_factory=Hand)
     rack: Rack = field(default_factory=Rack)
     users: tuple[str, ...] = ("usr_1", "usr_2", "usr_3")
-    makers: tuple[str, ...] = ("usr_4", "usr_5")
+    makers: tuple[str, ...] = ("usr_wang", "usr_lin")
     messages: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
