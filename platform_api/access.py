@@ -15,15 +15,15 @@ from platform_api.rates import count_write
 
 Role = Literal["learner", "creator", "reviewer", "tenant-operator", "platform-operator", "researcher"]
 ROLES: tuple[Role, ...] = ("learner", "creator", "reviewer", "tenant-operator", "platform-operator", "researcher")
-Scope = Literal["fl:join", "catalog:write", "models:publish", "bi:read"]
-SCOPES: tuple[Scope, ...] = ("fl:join", "catalog:write", "models:publish", "bi:read")
+Scope = Literal["fl:join", "catalog:write", "models:publish"]
+SCOPES: tuple[Scope, ...] = ("fl:join", "catalog:write", "models:publish")
 SCOPES_OF_ROLES: dict[Role, frozenset[Scope]] = {
     "learner": frozenset(),
     "creator": frozenset({"catalog:write"}),
     "reviewer": frozenset(),
-    "tenant-operator": frozenset({"fl:join", "catalog:write", "bi:read"}),
+    "tenant-operator": frozenset({"fl:join", "catalog:write"}),
     "platform-operator": frozenset(SCOPES),
-    "researcher": frozenset({"bi:read"}),
+    "researcher": frozenset(),
 }
 
 

@@ -17,7 +17,10 @@ from platform_api.catalogue.feature import CATALOGUE
 from platform_api.clock import Clock, system_clock
 from platform_api.consents.feature import CONSENTS
 from platform_api.database import Database, Turns
+from platform_api.erasures import ErasureJournal
 from platform_api.features import Feature
+from platform_api.housekeeping.background import sweeping
+from platform_api.housekeeping.sweeps import retention_of
 from platform_api.invitations.feature import INVITATIONS
 from platform_api.joints import CatalogueOnSale, CatalogueShelf, PaidHistories
 from platform_api.middleware import Limited, Metrics, Observed, Tagged
@@ -27,9 +30,11 @@ from platform_api.models.live import LiveModels
 from platform_api.models.queries import live
 from platform_api.models.uploads import OVERHEAD_BYTES
 from platform_api.openapi import install_openapi
+from platform_api.orders.checkout import Till
 from platform_api.orders.entitlements import is_entitled
 from platform_api.orders.feature import ORDERS
 from platform_api.orders.shelf import Shelf
+from platform_api.orders.till import terms_of
 from platform_api.payments.feature import PAYMENTS
 from platform_api.payments.http_provider import HttpProvider
 from platform_api.payments.provider import PaymentProvider
@@ -65,7 +70,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        state = app.state
+        till = Till(database=state.database, provider=state.provider, shelf=state.shelf, terms=terms_of(settings))
+        async with sweeping(till, retention_of(settings), clock, settings.sweep_seconds):
+            yield
         app.state.database.close()
         if own_provider is not None:
             own_provider.close()
@@ -91,6 +99,7 @@ def create_app(
     app.state.provider = provider or own_provider
     app.state.shelf = shelf or CatalogueShelf()
     app.state.features = FEATURES
+    app.state.erasures = ErasureJournal(settings.erasure_journal)
     app.state.snapshots = PublishedSnapshots(settings)
     app.state.histories = PaidHistories()
     app.state.on_sale = CatalogueOnSale(clock)

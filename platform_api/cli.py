@@ -51,11 +51,15 @@ def serve(
     ] = 30,
 ) -> None:
     """Serve the API until SIGTERM. Refuses to start while migrations are pending."""
+    from platform_api.operations.erasures import settle
     from platform_api.operations.serving import serve as run
 
     settings = load_settings()
-    with opened(settings):
-        pass
+    with opened(settings) as database:
+        settled = settle(settings, database, system_clock())
+    if settled.again or settled.behind:
+        told = f"{len(settled.again)} erased again, {len(settled.behind)} recorded"
+        typer.echo(f"{settings.erasure_journal}: {told}", err=True)
     run(settings, Listening(host=host, port=port, trusted_proxies=trusted_proxies, grace_seconds=grace_seconds))
 
 
@@ -183,6 +187,24 @@ def reconcile(
 
 
 @platform_app.command()
+def sweep(as_json: AsJson = False) -> None:
+    """Close orders that were not paid in time and remove what was kept long enough. Exit code 1 if one sweep failed."""
+    from platform_api.operations.money import swept
+
+    settings = load_settings()
+    with opened(settings) as database:
+        done = swept(settings, database, system_clock())
+    if as_json:
+        typer.echo(json.dumps({**done.counts, "failed": done.failed}))
+    else:
+        typer.echo(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in done.counts.items()) + " swept")
+        if done.failed:
+            typer.echo(f"failed, run it again: {', '.join(done.failed)}", err=True)
+    if done.failed:
+        raise typer.Exit(1)
+
+
+@platform_app.command()
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8400,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = LOOPBACK,
@@ -241,11 +263,28 @@ def restore(
     if verify:
         _show_archive(archive, vars(backups.verify(archive)), "whole", as_json)
         return
+    settings = load_settings()
     try:
-        contents = backups.restore(load_settings(), archive, force=force)
+        contents = backups.restore(settings, archive, force=force)
     except SQLAlchemyError as error:
         raise _unwell(error) from None
-    _show_archive(archive, vars(contents), "restored", as_json)
+    again, note = _erased_again(settings)
+    _show_archive(archive, {**vars(contents), "erased_again": again}, "restored", as_json)
+    if note:
+        typer.echo(note, err=True)
+
+
+def _erased_again(settings: Settings) -> tuple[int | None, str]:
+    """How many people were erased again after a restore, None for not yet; and what the operator should know."""
+    from platform_api.operations.erasures import settle
+
+    with opened(settings, migrated=False) as database:
+        if schema.standing(database).pending:
+            return None, "who was erased since then is erased again by serve, after migrate"
+        found = settle(settings, database, system_clock())
+    if not found.recorded.there:
+        return 0, f"{settings.erasure_journal}: no such file; whoever was erased since the backup is there again"
+    return len(found.again), ""
 
 
 def _show_archive(archive: Path, contents: dict[str, Any], what: str, as_json: bool) -> None:
@@ -253,7 +292,9 @@ def _show_archive(archive: Path, contents: dict[str, Any], what: str, as_json: b
         typer.echo(json.dumps({"archive": str(archive), **contents}))
     else:
         told = f"{len(contents['files'])} files, {contents['dialect']} at migration {contents['revision']}"
-        typer.echo(f"{archive}: {what}; {told}, of {contents['created']}")
+        again = contents.get("erased_again")
+        after = "" if again is None else f"; {again} erased people were there again and have been erased"
+        typer.echo(f"{archive}: {what}; {told}, of {contents['created']}{after}")
 
 
 @model_app.command("list")

@@ -48,7 +48,7 @@ class IdempotentRequest(SQLModel, table=True):
     caller_id: str = Field(primary_key=True)
     key: str = Field(primary_key=True, max_length=255)
     request_digest: str
-    started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
     attempt: str
     begun: str = ""
     status_code: int = 0

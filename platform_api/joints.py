@@ -15,6 +15,7 @@ from platform_api.catalogue import slots
 from platform_api.clock import Clock
 from platform_api.orders import entitlements
 from platform_api.orders.shelf import Sellable
+from platform_api.recommendations.history_port import Held
 from platform_api.recommendations.on_sale_port import PublicItem
 from platform_api.reviews import queries as reviews
 from shared.catalogue import CatalogueSnapshot
@@ -25,6 +26,7 @@ class CatalogueShelf:
 
     def sellable(self, session: Session, product_id: str) -> Sellable:
         found = catalogue.sellable(session, product_id)
+        tenant_id, creator_user_id = catalogue.seller_of(session, product_id)
         return Sellable(
             product_id=found.id,
             version=found.version,
@@ -32,7 +34,8 @@ class CatalogueShelf:
             title=found.title,
             price_minor=found.price_minor,
             currency=found.currency,
-            seller_tenant_id=catalogue.tenant_of(session, product_id) or "",
+            seller_tenant_id=tenant_id or "",
+            creator_user_id=creator_user_id,
         )
 
     def hold_slot(self, session: Session, slot_id: str, order_id: str, now: datetime) -> str:
@@ -81,12 +84,12 @@ class CatalogueOnSale:
 class PaidHistories:
     """What a person bought and rated."""
 
-    def purchases(self, session: Session, user_id: str) -> list[tuple[str, datetime]]:
-        return [
-            (claim.product_id, claim.granted_at)
-            for claim in entitlements.active(session, user_id)
-            if claim.granted_at is not None
-        ]
+    def held(self, session: Session, user_id: str) -> Held:
+        claims = entitlements.active(session, user_id)
+        return Held(
+            purchases=tuple((claim.product_id, claim.granted_at) for claim in claims if claim.granted_at is not None),
+            owned=frozenset(claim.product_id for claim in claims),
+        )
 
     def ratings(self, session: Session, user_id: str) -> list[tuple[str, int, datetime]]:
         # The day is all that is kept of when a review was written.
@@ -94,6 +97,3 @@ class PaidHistories:
             (review.product_id, review.rating, datetime.combine(review.written_on, time(), UTC))
             for review in reviews.of_person(session, user_id)
         ]
-
-    def owned(self, session: Session, user_id: str) -> Collection[str]:
-        return {claim.product_id for claim in entitlements.active(session, user_id)}

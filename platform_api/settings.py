@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import BadSetting
@@ -30,6 +30,9 @@ class Settings(BaseSettings):
         "http://127.0.0.1:8000"
     )
     data_folder: Annotated[Path, Field(description="where model files and snapshots are kept")] = Path("platform-data")
+    erasure_journal: Annotated[
+        Path, Field(description="ids of erased people, which a restore erases again; outside of the data folder")
+    ] = Path("platform-erasures.txt")
     federation_file: Annotated[
         Path | None, Field(description="what invitations say of the federation; written by `zhiyin server describe`")
     ] = None
@@ -52,6 +55,18 @@ class Settings(BaseSettings):
     ] = 1_000
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400, description="life of an access token")] = 900
     refresh_token_days: Annotated[int, Field(ge=1, le=365, description="life of a refresh token")] = 30
+    idempotency_days: Annotated[
+        int, Field(ge=1, le=365, description="how long the answer to an Idempotency-Key is kept and given again")
+    ] = 7
+    login_history_days: Annotated[
+        int, Field(ge=1, le=365, description="how long log-ins that ended and refresh tokens that expired are kept")
+    ] = 30
+    webhook_receipt_days: Annotated[
+        int, Field(ge=4, le=3_650, description="how long the ids of the payment provider's messages are kept")
+    ] = 30
+    sweep_seconds: Annotated[
+        int, Field(ge=0, le=86_400, description="how often what is over is swept in the background; 0 for never")
+    ] = 300
     max_body_bytes: Annotated[int, Field(ge=1_000, description="largest body of a request")] = 1_000_000
     max_model_bytes: Annotated[int, Field(ge=1_000, description="largest tensor file of a posted model")] = 64_000_000
     model_max_epsilon: Annotated[
@@ -77,6 +92,14 @@ class Settings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$", description="least severity logged")] = (
         "info"
     )
+
+    @field_validator("erasure_journal")
+    @classmethod
+    def _outlives_a_restore(cls, value: Path, info: ValidationInfo) -> Path:
+        folder = info.data.get("data_folder")
+        if folder is not None and value.resolve().is_relative_to(folder.resolve()):
+            raise ValueError("it must be outside of the data folder, which a restore takes back")
+        return value
 
     @field_validator("webhook_secret")
     @classmethod

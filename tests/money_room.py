@@ -27,12 +27,16 @@ Message = tuple[str, bytes]
 
 @dataclass
 class Room:
-    """users: ids of three learners. messages: sent by the provider, and not yet, or not for the last time, taken."""
+    """users: ids of three learners; makers: of two creators without a tenant.
+
+    messages: sent by the provider, and not yet, or not for the last time, taken.
+    """
 
     database: Database
     clock: Hand = field(default_factory=Hand)
     rack: Rack = field(default_factory=Rack)
     users: tuple[str, ...] = ("usr_1", "usr_2", "usr_3")
+    makers: tuple[str, ...] = ("usr_wang", "usr_lin")
     messages: list[Message] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -41,12 +45,15 @@ class Room:
         self.provider = provider_of(self.sandbox)
         self.rack.put(thing("prd_course"), thing("prd_book", 801, seller_tenant_id="tnt_b"), thing("prd_free", 0))
         self.rack.put(thing("prd_cheap", 7), thing("prd_talk", 3000, kind="consulting"))
+        # Their makers sell by themselves; the second one's is dear enough for odd shares of the fee.
+        self.rack.put(thing("prd_solo", 1003, seller_tenant_id="", creator_user_id=self.makers[0]))
+        self.rack.put(thing("prd_duo", 3, seller_tenant_id="", creator_user_id=self.makers[1]))
         self.rack.slots.update({"slt_1": "prd_talk", "slt_2": "prd_talk"})
         terms = Terms(minutes=30, fee_basis_points=1_000)
         self.till = Till(database=self.database, provider=self.provider, shelf=self.rack, terms=terms)
         with self.database.writing() as session:
             self.rack.prepare(session)
-            for user_id in self.users:
+            for user_id in (*self.users, *self.makers):
                 session.add(User(id=user_id, created_at=self.clock.now))
 
     def close(self) -> None:

@@ -122,6 +122,8 @@ def settings_for(database_url: str, folder: Path, **changes: Any) -> Settings:
             "webhook_secret": SecretStr("whsec_dGVzdHMgb2YgdGhlIHBsYXRmb3Jt"),
             "logins_a_minute": 10_000,
             "writes_a_minute": 100_000,
+            "sweep_seconds": 0,
+            "erasure_journal": folder.with_name(f"{folder.name}-erasures.txt"),
             **changes,
         }
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlmodel import Session
 
+from platform_api.recommendations.history_port import Held
 from platform_api.recommendations.on_sale_port import PublicItem
 from shared.catalogue import CatalogueSnapshot
 from tests.platform_cast import Person, Shop
@@ -28,14 +29,13 @@ class FixedHistories:
         there = self.bought.setdefault(user_id, [])
         there += [(product, START + timedelta(days=len(there) + day)) for day, product in enumerate(products)]
 
-    def purchases(self, session: Session, user_id: str) -> list[tuple[str, datetime]]:
-        return list(reversed(self.bought.get(user_id, [])))
+    def held(self, session: Session, user_id: str) -> Held:
+        bought = tuple(reversed(self.bought.get(user_id, [])))
+        given = self.given.get(user_id, set())
+        return Held(purchases=bought, owned=frozenset(product for product, _ in bought) | frozenset(given))
 
     def ratings(self, session: Session, user_id: str) -> list[tuple[str, int, datetime]]:
         return self.rated.get(user_id, [])
-
-    def owned(self, session: Session, user_id: str) -> Collection[str]:
-        return {product for product, _ in self.bought.get(user_id, [])} | self.given.get(user_id, set())
 
 
 @dataclass

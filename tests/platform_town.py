@@ -19,9 +19,9 @@ SCOPES: dict[str, set[str]] = {
     "learner": set(),
     "creator": {"catalog:write"},
     "reviewer": set(),
-    "tenant-operator": {"fl:join", "catalog:write", "bi:read"},
-    "platform-operator": {"fl:join", "catalog:write", "models:publish", "bi:read"},
-    "researcher": {"bi:read"},
+    "tenant-operator": {"fl:join", "catalog:write"},
+    "platform-operator": {"fl:join", "catalog:write", "models:publish"},
+    "researcher": set(),
 }
 KINDS = ("course", "consulting")
 
@@ -144,7 +144,7 @@ def _tenant(shop: Shop, operator: Person, name: str) -> Tenant:
 
 def _without_tenant(shop: Shop, operator: Person) -> dict[str, Person]:
     people = {role: shop.register(None, role) for role in ("learner", "creator", "reviewer", "researcher")}
-    programs = {f"program with {scope}": shop.machine(scope) for scope in ("models:publish", "bi:read")}
+    programs = {"program with models:publish": shop.machine("models:publish")}
     return {"platform-operator": operator, **people, **programs}
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from platform_api.access import Role, Scope
+from platform_api.access import SCOPES, Role, Scope
 
 Email = Annotated[
     str,
@@ -94,7 +94,7 @@ class NewClient(_Strict):
 
     name: Name
     tenant_id: Annotated[str, StringConstraints(max_length=64)] | None = None
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(SCOPES))]
 
 
 class ClientEntry(BaseModel):

@@ -50,7 +50,7 @@ class LoginFamily(SQLModel, table=True):
     id: str = Field(primary_key=True)
     user_id: str = Field(sa_column=Column(String, ForeignKey("users.id", ondelete="CASCADE"), index=True))
     started_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
-    ended_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime, nullable=True))
+    ended_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime, nullable=True, index=True))
 
 
 class RefreshToken(SQLModel, table=True):
@@ -60,7 +60,7 @@ class RefreshToken(SQLModel, table=True):
 
     digest: str = Field(primary_key=True)
     family_id: str = Field(sa_column=Column(String, ForeignKey("login_families.id", ondelete="CASCADE"), index=True))
-    expires_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    expires_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
     used_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime, nullable=True))
 
 

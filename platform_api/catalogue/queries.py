@@ -162,6 +162,12 @@ def tenant_of(session: Session, product_id: str) -> str | None:
     return None if found is None else found.tenant_id
 
 
+def seller_of(session: Session, product_id: str) -> tuple[str | None, str]:
+    """The tenant of a product that exists, None for none, and the person who made it."""
+    found = session.get_one(Product, product_id)
+    return found.tenant_id, found.user_id
+
+
 def listed(
     session: Session,
     filters: Filters,

@@ -97,7 +97,7 @@ def erase_me(
         checked = session.get_one(User, caller.id).password_hash
     accounts.check(wish.password, checked)
     with state.database.writing() as session:
-        done = service.erase_everything(session, state.features, caller.id, checked, now)
+        done = service.erase_everything(session, state.features, state.erasures, caller.id, checked, now)
     return Erased(erased_at=now, features=done)
 
 

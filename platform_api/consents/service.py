@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select, update
 
@@ -14,6 +15,7 @@ from platform_api.consents import queries
 from platform_api.consents.purposes import BOUND_TO_POLICY, PURPOSES, Purpose
 from platform_api.consents.schemas import ConsentChange, ConsentEntry, Consents, NewPolicy
 from platform_api.consents.tables import ConsentReceipt, Policy
+from platform_api.erasures import ErasureJournal
 from platform_api.features import Feature
 from platform_api.problems import Problem
 
@@ -71,15 +73,38 @@ def export_everything(session: Session, features: Sequence[Feature], user_id: st
 
 
 def erase_everything(
-    session: Session, features: Sequence[Feature], user_id: str, checked: str, now: datetime
+    session: Session,
+    features: Sequence[Feature],
+    journal: ErasureJournal,
+    user_id: str,
+    checked: str,
+    now: datetime,
 ) -> list[str]:
     """Every feature erases in the one transaction of `session`; accounts, the first, comes last: others point at it.
 
-    Ends every log-in. Raises Problem (401) where another hash than the checked one is kept by now.
+    Ends every log-in. Raises Problem: 401 where another hash than the checked one is kept by now, 503 where the
+    journal cannot be written, for a restored backup would then bring the person back.
     """
     user = session.exec(select(User).where(col(User.id) == user_id).with_for_update()).one()
     if user.password_hash != checked:
         raise Problem("wrong-credentials", "the password does not fit")
+    done = _erased(session, features, user_id, now)
+    try:
+        journal.add([user_id])
+    except OSError as error:
+        structlog.get_logger("platform").error("an erasure could not be recorded", error=type(error).__name__)
+        raise Problem("unavailable", "the erasure could not be recorded, so nothing was erased") from None
+    return done
+
+
+def erase_person(session: Session, features: Sequence[Feature], user_id: str, now: datetime) -> None:
+    """Carry out an erasure that was recorded before; nothing happens where it was."""
+    user = session.exec(select(User).where(col(User.id) == user_id).with_for_update()).one()
+    if user.erased_at is None:
+        _erased(session, features, user_id, now)
+
+
+def _erased(session: Session, features: Sequence[Feature], user_id: str, now: datetime) -> list[str]:
     accounts.log_out(session, user_id, "", now, everywhere=True)
     done = []
     for feature in reversed(features):

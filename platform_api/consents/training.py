@@ -61,7 +61,7 @@ def training_histories(
     found = []
     for user_id in learners:
         name = pseudonym(settings, tenant_id, user_id)
-        days = sorted((at.date().isoformat(), item) for item, at in histories.purchases(session, user_id))
+        days = sorted((at.date().isoformat(), item) for item, at in histories.held(session, user_id).purchases)
         found += [Interaction(user=name, item=item, day=day) for day, item in days if item in catalogue.index]
     return found
 

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -22,9 +23,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sqlalchemy import inspect
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 
 from platform_api.database import Database
+from platform_api.operations.libpq import for_libpq
 from platform_api.schema import standing, steps
 from platform_api.settings import PREFIX, Settings
 from shared.errors import BadSetting, DeploymentError, MalformedFile
@@ -298,24 +300,16 @@ def _beside(target: Path) -> Iterator[Path]:
 def _run(tool: str, options: list[str], settings: Settings) -> None:
     if shutil.which(tool) is None:
         raise DeploymentError(f"{tool} is not installed; install PostgreSQL's client programs of the server's version")
-    environment = {**os.environ, **_for_libpq(make_url(settings.database_url))}
-    done = subprocess.run([tool, *options], env=environment, capture_output=True, text=True, check=False)
+    # A folder of the owner's alone, gone with the block.
+    with tempfile.TemporaryDirectory() as private:
+        connection, environment = for_libpq(make_url(settings.database_url), Path(private))
+        # pg_restore writes a script here and connects to nothing.
+        told = [f"--dbname={connection}"] if connection and tool != "pg_restore" else []
+        environment = {**os.environ, **environment}
+        done = subprocess.run([tool, *told, *options], env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["no word"])[-1]
         raise DeploymentError(f"{tool} failed, nothing was changed: {said}")
-
-
-def _for_libpq(url: URL) -> dict[str, str]:
-    # Not as arguments: every user of the machine sees those.
-    host = url.host or url.query.get("host", "")
-    told = {
-        "PGHOST": host if isinstance(host, str) else host[0],
-        "PGPORT": str(url.port or url.query.get("port", "") or ""),
-        "PGUSER": url.username or "",
-        "PGPASSWORD": url.password or "",
-        "PGDATABASE": url.database or "",
-    }
-    return {name: value for name, value in told.items() if value}
 
 
 def _sync(folder: Path) -> None:

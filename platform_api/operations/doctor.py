@@ -21,6 +21,7 @@ from platform_api.models import queries as models
 from platform_api.models.files import ArtifactStore
 from platform_api.models.live import LiveModels
 from platform_api.models.tables import ModelVersion
+from platform_api.operations.erasures import difference
 from platform_api.orders.tables import Order
 from platform_api.payments import ledger
 from platform_api.schema import MIGRATE, standing
@@ -146,7 +147,11 @@ def _clock(now: datetime) -> Finding:
 
 def _permissions(settings: Settings) -> Iterator[Finding]:
     folder = settings.data_folder
-    private = [path for path in (_database_path(settings), folder / "keys", *_files(folder / "keys")) if path]
+    private = [
+        path
+        for path in (_database_path(settings), settings.erasure_journal, folder / "keys", *_files(folder / "keys"))
+        if path
+    ]
     open_ones = [path for path in private if path.exists() and path.stat().st_mode & 0o077]
     for path in open_ones[:_MANY]:
         mend = f"chmod {'700' if path.is_dir() else '600'} {path}"
@@ -191,7 +196,7 @@ def _rows(settings: Settings, database: Database, now: datetime) -> Iterator[Fin
     if database.is_sqlite:
         yield _sqlite(database)
     checks: tuple[Callable[[Settings, Session, datetime], Finding], ...] = (
-        _ledger, _policy, _newest_row, _artifacts, _snapshots, _live,
+        _ledger, _policy, _erasures, _newest_row, _artifacts, _snapshots, _live,
     )  # fmt: skip
     for check in checks:
         with database.reading() as session:
@@ -226,6 +231,27 @@ def _policy(settings: Settings, session: Session, now: datetime) -> Finding:
         mend = "an operator publishes one (POST /api/v1/policies); for a sample: zhiyin platform seed"
         return _warn("policy", "none: nobody can consent to anything", mend)
     return _ok("policy", f"version {policy.version}")
+
+
+def _erasures(settings: Settings, session: Session, now: datetime) -> Finding:
+    path = settings.erasure_journal
+    try:
+        found = difference(settings, session)
+    except ZhiyinError as error:
+        return _fail("erasure journal", str(error), "correct the file or the setting")
+    if not os.access(path if found.recorded.there else path.absolute().parent, os.W_OK):
+        return _fail("erasure journal", f"{path} cannot be written: nobody can be erased", "create or chown its folder")
+    if found.again:
+        what = f"{len(found.again)} people who were erased are there again"
+        return _fail("erasure journal", what, "restart the service: it erases them before it serves anybody")
+    if found.behind:
+        what = (
+            f"{path} is {'behind' if found.recorded.there else 'missing'}: {len(found.behind)} erasures are not in it"
+        )
+        return _fail("erasure journal", what, "find the file of before, or restart the service, which adds these")
+    if found.recorded.unreadable:
+        return _warn("erasure journal", f"{found.recorded.unreadable} lines are no id", f"look at {path}")
+    return _ok("erasure journal", f"{len(found.recorded.ids)} erasures, all carried out")
 
 
 def _newest_row(settings: Settings, session: Session, now: datetime) -> Finding:

@@ -1,10 +1,11 @@
-"""Reconciling from the command line, and the sandbox as a process."""
+"""Reconciling and sweeping from the command line, and the sandbox as a process."""
 
 from datetime import UTC, datetime
 
 import uvicorn
 
 from platform_api.database import Database
+from platform_api.housekeeping.sweeps import Swept, retention_of, sweep
 from platform_api.joints import CatalogueShelf
 from platform_api.operations.serving import bound, run_until_asked
 from platform_api.orders.checkout import Till
@@ -33,6 +34,16 @@ def reconciled(settings: Settings, database: Database, now: datetime, since: dat
             f"{PREFIX}PROVIDER_URL: the payment provider at {settings.provider_url} does not answer; what was "
             "corrected stays, run it again"
         ) from None
+    finally:
+        provider.close()
+
+
+def swept(settings: Settings, database: Database, now: datetime) -> Swept:
+    """Sweep what is over, at once and whoever's turn it is."""
+    provider = HttpProvider.of(settings)
+    till = Till(database=database, provider=provider, shelf=CatalogueShelf(), terms=terms_of(settings))
+    try:
+        return sweep(till, retention_of(settings), now)
     finally:
         provider.close()
 

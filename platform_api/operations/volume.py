@@ -201,7 +201,7 @@ def _add_order(chunk: dict[Table, Rows], n: int, user: int, product: int, price:
     chunk[table_of(OrderLine)].append({
         **shared, "id": line_id, "order_id": order_id, "position": 0, "kind": "course" if product % 4 else "e-book",
         "title": f"product {product}", "price_minor": price, "fee_minor": fee, "currency": "CNY",
-        "seller_tenant_id": tenant,
+        "seller_tenant_id": tenant, "creator_account_id": "",
     })  # fmt: skip
     chunk[table_of(Entitlement)].append({
         **shared, "id": _id("ent", n), "user_id": _id("usr", user), "status": "active", "line_id": line_id,
@@ -213,6 +213,6 @@ def _add_order(chunk: dict[Table, Rows], n: int, user: int, product: int, price:
     sides = (("provider-clearing", "", price), ("platform-fee", "", -fee), ("tenant-revenue", tenant, fee - price))
     chunk[table_of(Posting)] += [
         {"journal_id": journal_id, "position": position, "account": account, "tenant_id": whose,
-         "amount_minor": minor, "currency": "CNY"}
+         "creator_account_id": "", "amount_minor": minor, "currency": "CNY"}
         for position, (account, whose, minor) in enumerate(sides)
     ]  # fmt: skip

@@ -49,7 +49,7 @@ def sales_after(session: Session, tenant_id: str, after: str | None, limit: int)
     return [(line, order) for line, order in session.exec(wanted.order_by(col(OrderLine.id)).limit(limit)).all()]
 
 
-def overdue_orders(session: Session, now: datetime) -> list[str]:
-    """Open orders whose time to be paid is over."""
-    wanted = select(Order.id).where(col(Order.status).in_(OPEN), col(Order.expires_at) <= now)
-    return list(session.exec(wanted.order_by(col(Order.id))).all())
+def overdue_orders(session: Session, now: datetime, after: str, limit: int) -> list[str]:
+    """Open orders whose time to be paid is over, by id, from behind the given one on."""
+    wanted = select(Order.id).where(col(Order.status).in_(OPEN), col(Order.expires_at) <= now, col(Order.id) > after)
+    return list(session.exec(wanted.order_by(col(Order.id)).limit(limit)).all())

@@ -1,5 +1,6 @@
 """Placing orders at the prices of the moment, and what is kept of them when a person goes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,7 +9,7 @@ from sqlmodel import Session, col, delete, select
 
 from platform_api.columns import new_id
 from platform_api.idempotency import forget_requests_of
-from platform_api.orders import entitlements
+from platform_api.orders import entitlements, sellers
 from platform_api.orders.queries import lines_of
 from platform_api.orders.rules import OPEN
 from platform_api.orders.schemas import LineEntry, NewOrder, OrderEntry, WishedLine
@@ -44,9 +45,11 @@ def place(session: Session, shelf: Shelf, user_id: str, wish: NewOrder, terms: T
     )
     session.add(order)
     session.flush()
+    # Before any slot: an account that is opened here makes others wait, and must not do so with the shelves held.
+    accounts = sellers.accounts_of(session, products, now)
     # Slots first: the shelves are waited for before claims are locked, here and where an order closes.
     lines = [
-        _add_line(session, shelf, order, position, line, product, terms, now)
+        _add_line(session, shelf, order, position, line, product, accounts, terms, now)
         for position, (line, product) in enumerate(zip(wanted, products, strict=True))
     ]
     for line in lines:
@@ -61,6 +64,7 @@ def _add_line(
     position: int,
     wish: WishedLine,
     product: Sellable,
+    accounts: Mapping[str, str],
     terms: Terms,
     now: datetime,
 ) -> OrderLine:
@@ -79,6 +83,7 @@ def _add_line(
         fee_minor=product.price_minor * terms.fee_basis_points // 10_000,
         currency=product.currency,
         seller_tenant_id=product.seller_tenant_id,
+        creator_account_id="" if product.seller_tenant_id else accounts[product.creator_user_id],
     )
     session.add(line)
     session.flush()
@@ -113,7 +118,7 @@ def export_orders(session: Session, user_id: str) -> dict[str, Any]:
 
 
 def erase_orders(session: Session, user_id: str, now: datetime) -> None:
-    """Orders stay, as books must, and are nobody's; claims and saved answers go.
+    """Orders and a seller's account stay, as books must, and are nobody's; claims and saved answers go.
 
     An order that was still open is overdue from now on, so that the next reconciling cancels its payment.
     One that is paid before that is refunded.
@@ -124,4 +129,5 @@ def erase_orders(session: Session, user_id: str, now: datetime) -> None:
         order.user_id = None
         if order.status in OPEN:
             order.expires_at = min(order.expires_at, now)
+    sellers.disown(session, user_id)
     forget_requests_of(session, user_id)

@@ -10,7 +10,10 @@ from sqlmodel import Session
 
 @dataclass(frozen=True, kw_only=True)
 class Sellable:
-    """A product as it is on sale now. price_minor: in the currency's smallest unit; seller_tenant_id: "" for none."""
+    """A product as it is on sale now. price_minor: in the currency's smallest unit.
+
+    seller_tenant_id: "" for none; then the seller is the person who made it, creator_user_id.
+    """
 
     product_id: str
     version: int
@@ -19,6 +22,7 @@ class Sellable:
     price_minor: int
     currency: str
     seller_tenant_id: str
+    creator_user_id: str = ""
 
     @property
     def by_slot(self) -> bool:

@@ -30,13 +30,31 @@ class Order(SQLModel, table=True):
     revision: int = 1
 
 
+class CreatorAccount(SQLModel, table=True):
+    """What a creator without a tenant is owed is booked under this id, which names nobody.
+
+    user_id: the creator; empty once they were erased. The account and what is owed on it stay.
+    """
+
+    __tablename__ = "creator_accounts"
+
+    id: str = Field(primary_key=True)
+    user_id: str | None = Field(default=None, foreign_key="users.id", unique=True)
+    opened_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
 class OrderLine(SQLModel, table=True):
-    """One product in an order, as it was when it was ordered. fee_minor: the platform's part of the price."""
+    """One product in an order, as it was when it was ordered. fee_minor: the platform's part of the price.
+
+    Its seller is a tenant or, without one, the creator's own account: one of seller_tenant_id and creator_account_id
+    is empty.
+    """
 
     __tablename__ = "order_lines"
     __table_args__ = (
         UniqueConstraint("order_id", "product_id", "slot_id"),
         CheckConstraint("price_minor >= 0 AND fee_minor >= 0 AND fee_minor <= price_minor", name="fee_within_price"),
+        CheckConstraint("(seller_tenant_id = '') <> (creator_account_id = '')", name="one_seller"),
     )
 
     id: str = Field(primary_key=True)
@@ -51,6 +69,7 @@ class OrderLine(SQLModel, table=True):
     fee_minor: int = Field(sa_column=Column(BigInteger, nullable=False))
     currency: str = Field(max_length=3)
     seller_tenant_id: str = Field(default="", max_length=64, index=True)
+    creator_account_id: str = Field(default="", max_length=64, index=True)
 
 
 class Entitlement(SQLModel, table=True):

@@ -24,6 +24,7 @@ from platform_api.payments.settling import PAID_FOR_NOBODY
 from platform_api.payments.tables import Refund
 from platform_api.problems import Problem
 
+_ORDERS_AT_ONCE = 200
 Kind = Literal[
     "paid-there-open-here",  # a payment's message was lost
     "closed-there-open-here",
@@ -76,7 +77,7 @@ def reconcile(till: Till, now: datetime, since: datetime | None = None) -> Repor
     findings: list[Finding] = []
     for intent in intents.values():
         findings += _intent(till, intent, now)
-    findings += _overdue(till, now)
+    findings += overdue(till, now)
     for seen in there.values():
         findings += _refund(till, seen, now)
     findings += _lost_refunds(till, now)
@@ -112,10 +113,9 @@ def _intent(till: Till, intent: ProviderIntent, now: datetime) -> Iterator[Findi
         yield Finding(kind="intent-not-noted", subject_id=order.id, action="corrected")
 
 
-def _overdue(till: Till, now: datetime) -> Iterator[Finding]:
-    with till.database.reading() as session:
-        overdue = overdue_orders(session, now)
-    for order_id in overdue:
+def overdue(till: Till, now: datetime) -> Iterator[Finding]:
+    """Close what was not paid in time, one order after the other. Raises ProviderUnavailable."""
+    for order_id in _overdue_ids(till, now):
         try:
             intent = till.cancelled_intent(order_id)
             if intent is not None and till.hear(order_id, intent, now):
@@ -127,6 +127,18 @@ def _overdue(till: Till, now: datetime) -> Iterator[Finding]:
             if problem.slug != "payment-differs":
                 raise
             yield Finding(kind="states-differ", subject_id=order_id, action="flagged", detail=problem.detail or "")
+
+
+def _overdue_ids(till: Till, now: datetime) -> Iterator[str]:
+    # From behind the last one on: those that stay open, for a person to look at, keep no other from their turn.
+    after = ""
+    while True:
+        with till.database.reading() as session:
+            found = overdue_orders(session, now, after, _ORDERS_AT_ONCE)
+        if not found:
+            return
+        yield from found
+        after = found[-1]
 
 
 def _refund(till: Till, seen: ProviderRefund, now: datetime) -> Iterator[Finding]:
@@ -182,7 +194,9 @@ def _missing_there(
     # What was begun here while the lists were read is not there yet: the provider is asked again, one by one.
     with till.database.reading() as session:
         orders = session.exec(select(Order).where(col(Order.status).in_(PAID), col(Order.total_minor) > 0)).all()
-        given = session.exec(select(Refund).where(col(Refund.status) == "succeeded")).all()
+        given = session.exec(
+            select(Refund).where(col(Refund.status) == "succeeded", col(Refund.amount_minor) > 0)
+        ).all()
     for order in orders:
         known = intents.get(order.intent_id or "")
         if (known is None or known.status != "succeeded") and not _stands(till, order.intent_id or ""):
@@ -223,5 +237,5 @@ def _books(till: Till) -> Iterator[Finding]:
 def clearing(database: Database) -> dict[str, int]:
     """What the provider holds for us by our own ledger, by currency."""
     with database.reading() as session:
-        found = ledger.balances(session)
-    return {balance.currency: balance.minor for balance in found if balance.account == "provider-clearing"}
+        found = ledger.balances_of_account(session, "provider-clearing")
+    return {balance.currency: balance.minor for balance in found}

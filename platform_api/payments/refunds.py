@@ -14,13 +14,15 @@ from platform_api.orders.shelf import Shelf
 from platform_api.orders.tables import Order, OrderLine
 from platform_api.payments.provider import Money, PaymentProvider, ProviderRefund, ProviderRefused
 from platform_api.payments.schemas import NewRefund, RefundEntry
-from platform_api.payments.settling import apply_refund, fail_refund, open_refund, refunds_of
+from platform_api.payments.settling import apply_refund, fail_refund, open_refund, refunds_of, take_back_free
 from platform_api.payments.tables import Refund
 from platform_api.problems import Problem
 
 
-def request_refund(session: Session, caller: Caller, order_id: str, wish: NewRefund, now: datetime) -> Refund:
-    """A refund that is reserved and booked, before the provider hears of it.
+def request_refund(
+    session: Session, shelf: Shelf, caller: Caller, order_id: str, wish: NewRefund, now: datetime
+) -> Refund:
+    """A refund that is reserved and booked, before the provider hears of it; of a line that cost nothing it is done.
 
     Raises Problem: 404 for an order or line of nobody, or of another seller; 409 beyond what is left of the line.
     """
@@ -32,6 +34,8 @@ def request_refund(session: Session, caller: Caller, order_id: str, wish: NewRef
         raise Problem("conflict", f"the order is {order.status}: nothing was paid")
     kept = [entry for entry in refunds_of(session, order.id) if entry.line_id == line.id and entry.status != "failed"]
     before = sum(entry.amount_minor for entry in kept), sum(entry.fee_minor for entry in kept)
+    if line.price_minor == 0 and wish.amount_minor is None and not kept:
+        return take_back_free(session, shelf, order, line, wish.reason, now)
     rest = line.price_minor - before[0]
     amount = rest if wish.amount_minor is None else wish.amount_minor
     if amount > rest or amount == 0:
@@ -46,10 +50,15 @@ def may_refund(caller: Caller, line: OrderLine) -> bool:
 
 
 def ask_provider(database: Database, provider: PaymentProvider, refund_id: str) -> ProviderRefund | None:
-    """The provider's statement about a committed refund, None for a definite no. Raises ProviderUnavailable."""
+    """The provider's statement about a committed refund. Raises ProviderUnavailable.
+
+    None for a definite no, and for a refund of nothing, of which it need not hear.
+    """
     with database.reading() as session:
         refund = session.get_one(Refund, refund_id)
         order = session.get_one(Order, refund.order_id)
+    if refund.amount_minor == 0:
+        return None
     assert order.intent_id is not None
     amount = Money(minor=refund.amount_minor, currency=refund.currency)
     try:
@@ -79,7 +88,7 @@ def refunding(
         return 201, shown(settle(session, till.shelf, refund_id, seen, now)[0])
 
     return Steps(
-        begin=lambda session: request_refund(session, caller, order_id, wish, now).id,
+        begin=lambda session: request_refund(session, till.shelf, caller, order_id, wish, now).id,
         outside=lambda refund_id: ask_provider(till.database, till.provider, refund_id),
         finish=finish,
     )

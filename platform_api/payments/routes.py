@@ -7,16 +7,17 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from platform_api.access import ANY_PERSON, OPERATORS, PUBLIC, KnownCaller, Rule, access
 from platform_api.clock import Now
+from platform_api.cursors import Page, Paging
 from platform_api.database import ReadSession, WriteSession
 from platform_api.idempotency import OnceOnly
 from platform_api.orders.routes import OrderId
 from platform_api.orders.shelf import TheShelf
 from platform_api.orders.till import TheTill
-from platform_api.payments import ledger, refunds, webhooks
+from platform_api.payments import earnings, ledger, refunds, webhooks
 from platform_api.payments.reconcile import reconcile
 from platform_api.payments.schemas import (
     BalanceEntry,
-    Balances,
+    CreatorAccountEntry,
     FindingEntry,
     NewReconciliation,
     NewRefund,
@@ -27,6 +28,7 @@ from platform_api.payments.schemas import (
 from platform_api.payments.signatures import verified
 
 payments = APIRouter(tags=["payments"])
+CREATORS = Rule(roles=("creator",), people_only=True)
 REFUNDERS = Rule(roles=("platform-operator", "tenant-operator"), people_only=True)
 
 
@@ -52,7 +54,10 @@ Signed = Annotated[SignedMessage, Depends(_signed)]
 def refund_line(
     order_id: OrderId, wish: NewRefund, caller: KnownCaller, once: OnceOnly, till: TheTill, now: Now
 ) -> Response:
-    """Give back a line or a part of it; 409 beyond what is left. Needs an Idempotency-Key."""
+    """Give back a line or a part of it; 409 beyond what is left. Needs an Idempotency-Key.
+
+    A line that cost nothing is given back as a whole, without amount_minor: the buyer may no longer use it.
+    """
     return once.run_steps(refunds.refunding(till, caller, order_id, wish, now))
 
 
@@ -70,9 +75,16 @@ def payment_message(message: Signed, session: WriteSession, shelf: TheShelf, now
 
 
 @payments.get("/ledger/balances", **access(OPERATORS))
-def ledger_balances(session: ReadSession) -> Balances:
+def ledger_balances(response: Response, paging: Paging, session: ReadSession) -> Page[BalanceEntry]:
     """Every account of the double-entry ledger: together they are zero in each currency."""
-    return Balances(items=[BalanceEntry(**vars(balance)) for balance in ledger.balances(session)])
+    rows = ledger.balances(session, paging.after, paging.limit + 1)
+    return paging.page(response, rows, ledger.place, lambda row: BalanceEntry(**vars(row)))
+
+
+@payments.get("/me/creator-account", **access(CREATORS))
+def my_creator_account(caller: KnownCaller, session: ReadSession) -> CreatorAccountEntry:
+    """What the caller is owed for products made without a tenant; a tenant's sales are the tenant's."""
+    return earnings.shown(session, caller.id)
 
 
 @payments.post("/reconciliations", **access(OPERATORS))

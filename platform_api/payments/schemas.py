@@ -45,18 +45,32 @@ class Refunds(BaseModel):
 
 
 class BalanceEntry(BaseModel):
-    """An account's balance: debit above zero, credit below."""
+    """An account's balance: debit above zero, credit below.
+
+    tenant_id and creator_account_id: whose it is; both empty for the platform's own.
+    """
 
     account: str
     tenant_id: str
+    creator_account_id: str
     currency: str
     minor: int
 
 
-class Balances(BaseModel):
-    """Every account of the ledger."""
+class Earnings(BaseModel):
+    """What sales in one currency have earned a creator after the platform's fee, and what refunds took back of it."""
 
-    items: list[BalanceEntry]
+    currency: str = Field(examples=["CNY"])
+    earned_minor: int
+    refunded_minor: int
+    owed_minor: int = Field(description="earned, less refunded and paid out")
+
+
+class CreatorAccountEntry(BaseModel):
+    """The account of a creator without a tenant. id: empty before the first order for something of theirs."""
+
+    id: str
+    items: list[Earnings]
 
 
 class NewReconciliation(BaseModel):

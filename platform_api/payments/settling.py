@@ -108,7 +108,33 @@ def open_refund(
     )
     session.add(refund)
     session.flush()
-    ledger.book_refund_requested(session, refund, line.seller_tenant_id, now)
+    ledger.book_refund_requested(session, refund, line, now)
+    return refund
+
+
+def take_back_free(session: Session, shelf: Shelf, order: Order, line: OrderLine, reason: str, now: datetime) -> Refund:
+    """A line that cost nothing is given back at once: a refund of zero, of which no money is booked or moved.
+
+    The order is locked. Its row keeps the line from being given back twice, as that of any refund does.
+    """
+    refund_id = new_id("rfd")
+    refund = Refund(
+        id=refund_id,
+        order_id=line.order_id,
+        line_id=line.id,
+        amount_minor=0,
+        fee_minor=0,
+        currency=line.currency,
+        reason=reason,
+        status="succeeded",
+        provider_key=f"refund-{refund_id}",
+        created_at=now,
+        settled_at=now,
+    )
+    session.add(refund)
+    session.flush()
+    _give_up(session, shelf, order, refund)
+    session.flush()
     return refund
 
 
@@ -141,14 +167,18 @@ def fail_refund(session: Session, refund: Refund, now: datetime) -> bool:
     if refund.status != "requested":
         return False
     refund.status, refund.settled_at = "failed", now
-    ledger.book_refund_failed(session, refund, session.get_one(OrderLine, refund.line_id).seller_tenant_id, now)
+    ledger.book_refund_failed(session, refund, session.get_one(OrderLine, refund.line_id), now)
     session.flush()
     return True
 
 
 def _give_up(session: Session, shelf: Shelf, order: Order, refund: Refund) -> None:
     succeeded = [entry for entry in refunds_of(session, order.id) if entry.status == "succeeded"]
-    order.status = refunded_status(order.total_minor, sum(entry.amount_minor for entry in succeeded))
+    if order.total_minor == 0:
+        every = {line.id for line in lines_of(session, order.id)} <= {entry.line_id for entry in succeeded}
+        order.status = "refunded" if every else "partly_refunded"
+    else:
+        order.status = refunded_status(order.total_minor, sum(entry.amount_minor for entry in succeeded))
     order.revision += 1
     line = session.get_one(OrderLine, refund.line_id)
     if sum(entry.amount_minor for entry in succeeded if entry.line_id == line.id) >= line.price_minor:

@@ -9,13 +9,15 @@ from platform_api.columns import UtcDateTime
 
 
 class Refund(SQLModel, table=True):
-    """Money given back on one order line. requested until the provider has said succeeded or failed.
+    """Money given back on one order line; zero for a line that cost nothing.
+
+    requested until the provider has said succeeded or failed.
 
     provider_key is derived from the id and stays the same for every try: a second key would be a second refund.
     """
 
     __tablename__ = "refunds"
-    __table_args__ = (CheckConstraint("amount_minor > 0", name="amount_positive"),)
+    __table_args__ = (CheckConstraint("amount_minor >= 0", name="amount_not_negative"),)
 
     id: str = Field(primary_key=True)
     order_id: str = Field(sa_column=Column(String, ForeignKey("orders.id"), nullable=False, index=True))
@@ -45,15 +47,26 @@ class Journal(SQLModel, table=True):
 
 
 class Posting(SQLModel, table=True):
-    """One side of a journal. amount_minor: debit above zero, credit below. tenant_id: "" for the platform's own."""
+    """One side of a journal. amount_minor: debit above zero, credit below.
+
+    tenant_id and creator_account_id: whose account it is; both "" for the platform's own.
+    """
 
     __tablename__ = "postings"
-    __table_args__ = (CheckConstraint("amount_minor <> 0", name="amount_not_zero"),)
+    __table_args__ = (
+        CheckConstraint("amount_minor <> 0", name="amount_not_zero"),
+        CheckConstraint(
+            "(account IN ('tenant-revenue', 'tenant-refunds')) = (tenant_id <> '') AND "
+            "(account IN ('creator-revenue', 'creator-refunds')) = (creator_account_id <> '')",
+            name="account_has_its_owner",
+        ),
+    )
 
     journal_id: str = Field(sa_column=Column(String, ForeignKey("journals.id"), primary_key=True))
     position: int = Field(primary_key=True)
     account: str = Field(max_length=32, index=True)
     tenant_id: str = Field(default="", max_length=64)
+    creator_account_id: str = Field(default="", max_length=64, index=True)
     amount_minor: int = Field(sa_column=Column(BigInteger, nullable=False))
     currency: str = Field(max_length=3)
 
@@ -66,7 +79,7 @@ class WebhookReceipt(SQLModel, table=True):
     id: str = Field(primary_key=True, max_length=128)
     type: str = Field(max_length=32)
     subject_id: str = Field(max_length=64)
-    received_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    received_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False, index=True))
 
 
 def append_only_statements(dialect: str, table: str) -> list[str]:

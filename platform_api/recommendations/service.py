@@ -154,7 +154,8 @@ def erase_setting(session: Session, user_id: str, now: datetime) -> None:
 
 
 def _history(session: Session, histories: Histories, user_id: str, catalogue: CatalogueSnapshot | None) -> _History:
-    bought = sorted(histories.purchases(session, user_id), key=lambda entry: (entry[1], entry[0]))
+    held = histories.held(session, user_id)
+    bought = sorted(held.purchases, key=lambda entry: (entry[1], entry[0]))
     disliked = {product for product, stars, _ in histories.ratings(session, user_id) if stars <= _LOW_STARS}
     # Bought again, an item speaks as the last time.
     order = list(dict.fromkeys(product for product, _ in reversed(bought)))[::-1]
@@ -163,7 +164,7 @@ def _history(session: Session, histories: Histories, user_id: str, catalogue: Ca
     places = [index[product] for product in liked if product in index]
     return _History(
         places=np.array(places, dtype=np.int32),
-        owned=frozenset(histories.owned(session, user_id)) | frozenset(order),
+        owned=held.owned | frozenset(order),
         counts=FoldedIn(
             purchases=len(order),
             left_out_for_low_rating=len(order) - len(liked),

@@ -128,6 +128,7 @@ class Shop:
             "SECRET_KEY": secrets.token_urlsafe(32),
             "PUBLIC_URL": self.url,
             "DATA_FOLDER": str(self.folder / "data"),
+            "ERASURE_JOURNAL": str(self.folder / "erasures.txt"),
             "FEDERATION_FILE": str(self.folder / FEDERATION_FILE),
             "WEBHOOK_SECRET": "whsec_" + b64encode(secrets.token_bytes(24)).decode(),
             "PROVIDER_URL": self.provider_url,

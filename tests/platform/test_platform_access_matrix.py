@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import iter_route_contexts
 from httpx2 import Response
 
-from platform_api.access import OPERATORS, PUBLIC, access
+from platform_api.access import OPERATORS, PUBLIC, SCOPES, access
 from platform_api.problems import Problem
 from tests.platform_cast import Person
 from tests.platform_town import Town, expected, who
@@ -40,6 +40,11 @@ def routes(app: FastAPI) -> list[tuple[str, str, dict[str, Any] | None]]:
 
 def undeclared(app: FastAPI) -> set[str]:
     return {path for _, path, rule in routes(app) if rule is None}
+
+
+def test_every_scope_is_asked_for_by_a_route_and_no_other_is(town: Town) -> None:
+    asked = {scope for _, _, rule in routes(town.shop.app) for scope in (rule or {}).get("scopes", ())}
+    assert asked == set(SCOPES)
 
 
 def filled(path: str) -> str:
@@ -92,7 +97,7 @@ def test_everyone_is_let_in_and_refused_as_declared(town: Town) -> None:
     declared = [route for route in routes(town.shop.app) if route[2] is not None]
     assert len(declared) > 80
     kinds = {None if person is None else who(name): (name, person) for name, person in town.callers.items()}
-    assert len(kinds) == 12
+    assert len(kinds) == 10
     wrong = [difference for name, person in kinds.values() for difference in differences(town, name, person, declared)]
     assert not wrong, "\n".join(wrong)
 

@@ -25,7 +25,9 @@ def database_bytes(shop: Shop) -> bytes:
 
 def test_no_submitted_password_secret_or_token_is_in_the_bytes_of_the_database(shop: Shop) -> None:
     mei, li = shop.register(), shop.register()
-    program = shop.register(None, "platform-operator").post("/clients", {"name": "x", "scopes": ["bi:read"]}).json()
+    program = (
+        shop.register(None, "platform-operator").post("/clients", {"name": "x", "scopes": ["models:publish"]}).json()
+    )
     wrong, changed = "a password that fits nothing", "another password, long enough"
     form = {"grant_type": "password", "username": mei.email, "password": wrong}
     assert shop.http.post(f"{API}/tokens", data=form).status_code == 401
@@ -149,7 +151,7 @@ def test_new_roles_leave_the_tenant_unless_it_is_taken_away_by_name(shop: Shop) 
 
 def test_a_revoked_program_is_refused_with_its_present_token(shop: Shop) -> None:
     operator = shop.register(None, "platform-operator")
-    program = shop.machine("bi:read")
+    program = shop.machine("models:publish")
     assert program.get("/me").status_code == 403  # known, and not a person
     assert operator.send("DELETE", f"/clients/{program.id}").status_code == 204
     assert program.get("/me").status_code == 401

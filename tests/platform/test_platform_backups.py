@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import inspect, text
+from sqlalchemy.engine import make_url
 
 from platform_api import schema
 from platform_api.database import Database
@@ -294,6 +295,33 @@ def test_missing_client_programs_are_named_and_no_password_is_an_argument(
     with pytest.raises(DeploymentError, match="pg_dump is not installed"):
         back_up(settings, database, tmp_path / "b", NOW)
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_postgresqls_programs_connect_as_the_url_says(shop: tuple[Settings, Database], tmp_path: Path) -> None:
+    settings, database = shop
+
+    def told(**query: str) -> Settings:
+        url = make_url(settings.database_url).update_query_dict(query)
+        return settings.model_copy(update={"database_url": url.render_as_string(hide_password=False)})
+
+    # The server is no standby, which only a program that was told to look for one minds.
+    with pytest.raises(DeploymentError, match="hot standby"):
+        back_up(told(target_session_attrs="standby"), database, tmp_path / "a", NOW)
+    primary = told(target_session_attrs="primary", application_name="a backup's")
+    back_up(primary, database, tmp_path / "a", NOW)
+    before = state(database, settings)
+    database.close()
+    with pytest.raises(DeploymentError, match="hot standby"):
+        backups._place_postgresql(_dump_of(tmp_path), told(target_session_attrs="standby"))
+    restore(primary, tmp_path / "a", force=True)
+    assert state(database, settings) == before
+
+
+def _dump_of(folder: Path) -> Path:
+    with tarfile.open(folder / "a") as tar:
+        tar.extract("platform.pgdump", folder / "out", filter="data")
+    return folder / "out" / "platform.pgdump"
 
 
 @ON_SQLITE

@@ -46,6 +46,7 @@ def place(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "DATABASE_URL": database_url,
         "SECRET_KEY": "a secret for tests, long enough to be one",
         "DATA_FOLDER": str(tmp_path / "data"),
+        "ERASURE_JOURNAL": str(tmp_path / "erasures.txt"),
         "WEBHOOK_SECRET": "whsec_dGVzdHMgb2YgdGhlIHBsYXRmb3Jt",
         "PROVIDER_KEY": "the key of a shop in tests",
         "PROVIDER_URL": "http://127.0.0.1:9",

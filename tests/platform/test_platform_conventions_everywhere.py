@@ -14,7 +14,7 @@ MONEY = {("post", "/orders"), ("post", "/orders/{order_id}/refunds")}
 # Answers with `items` that are whole, for there are never many.
 WHOLE = {
     "/orders/{order_id}/refunds",
-    "/ledger/balances",
+    "/me/creator-account",
     "/recommendations",
     "/recommendations/explain",
 }

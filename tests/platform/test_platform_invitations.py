@@ -30,7 +30,7 @@ def inviting(settings_of: Any, described: Path) -> Any:
 
 def client_of(operator: Person, tenant: str | None = "清河大学") -> str:
     tenant_id = None if tenant is None else operator.post("/tenants", {"name": tenant}).json()["id"]
-    scopes = ["fl:join"] if tenant else ["bi:read"]
+    scopes = ["fl:join"] if tenant else ["models:publish"]
     wish = {"name": "a laboratory", "scopes": scopes, "tenant_id": tenant_id}
     made = operator.post("/clients", wish)
     assert made.status_code == 201, made.text

@@ -127,7 +127,7 @@ ROWS = {
     "policies": "INSERT INTO policies VALUES (1, 'a', 'b', '2030-01-01')",
     "consent_receipts": "INSERT INTO consent_receipts VALUES (1, 'usr_1', 'training', TRUE, 1, '2030-01-01')",
     "journals": "INSERT INTO journals VALUES ('jrn_1', 'sale', 'ord_1', 'ord_1', '2030-01-01')",
-    "postings": "INSERT INTO postings VALUES ('jrn_1', 0, 'platform-fee', '', 5, 'CNY')",
+    "postings": "INSERT INTO postings VALUES ('jrn_1', 0, 'platform-fee', '', '', 5, 'CNY')",
     "model_publishers": "INSERT INTO model_publishers VALUES ('pub_1', 'p', 'k', '2030-01-01', NULL)",
     "model_versions": "INSERT INTO model_versions VALUES ('mdl_1', 'm', 1, 'live', 'pub_1', 'd', 'd', 1, 'd', 'r', "
     "'', '[]', '2030-01-01')",

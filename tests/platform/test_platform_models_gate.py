@@ -203,7 +203,7 @@ def test_candidates_come_from_programs_with_the_scope_and_are_promoted_by_operat
     publisher = publisher_of(shop)
     files = seal_artifact(artifact(), publisher.key)
     tenant = publisher.operator.post("/tenants", {"name": "Academy"}).json()["id"]
-    for caller in (shop.machine("bi:read"), shop.machine("fl:join", tenant_id=tenant), shop.register()):
+    for caller in (*(shop.machine(one, tenant_id=tenant) for one in ("fl:join", "catalog:write")), shop.register()):
         assert publisher.post(files, publisher.report(files), by=caller).status_code == 403
         assert caller.get("/models/recommender/versions").status_code == 403
     assert publisher.offer(artifact()).status_code == 201

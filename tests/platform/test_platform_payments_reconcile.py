@@ -117,7 +117,7 @@ def test_what_contradicts_is_flagged_and_left_alone(market: Market) -> None:
 def test_a_journal_that_does_not_balance_is_named(market: Market) -> None:
     market.buy(market.shop.register(), "prd_course")
     with market.shop.app.state.database.writing() as session:
-        added = "INSERT INTO postings SELECT journal_id, 9, 'platform-fee', '', 3, 'CNY' FROM postings LIMIT 1"
+        added = "INSERT INTO postings SELECT journal_id, 9, 'platform-fee', '', '', 3, 'CNY' FROM postings LIMIT 1"
         session.execute(text(added))
     assert kinds(run(market)) == [("journal-unbalanced", "flagged")]
 

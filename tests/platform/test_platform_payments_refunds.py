@@ -7,7 +7,8 @@ from sqlalchemy.exc import DBAPIError
 from platform_api.orders.rules import share_of_fee
 from platform_api.payments import ledger
 from platform_api.payments.ledger import Entry, UnbalancedJournal
-from tests.money_cast import Market
+from platform_api.payments.reconcile import reconcile
+from tests.money_cast import Market, thing
 
 
 @pytest.fixture
@@ -183,7 +184,6 @@ def test_a_tenants_operator_refunds_its_own_sales_only(market: Market) -> None:
 def test_what_was_not_paid_is_not_refunded(market: Market, operator: Any) -> None:
     learner = market.shop.register()
     assert market.refund(operator, market.order(learner, "prd_course").json()).status_code == 409
-    assert market.refund(operator, market.order(learner, "prd_free").json()).status_code == 409
     order = market.buy(learner, "prd_book")
     for amount in (0, -1, 2.5, "1", True, 2**60):
         assert market.refund(operator, order, amount).status_code == 422  # type: ignore[arg-type]
@@ -245,4 +245,56 @@ def test_operators_read_the_balances(market: Market, operator: Any) -> None:
         ("tenant-revenue", "tnt_a"): -1800,
         ("tenant-revenue", "tnt_b"): -450,
     }
+    first = operator.get("/ledger/balances?limit=3").json()
+    rest = operator.get("/ledger/balances", params={"limit": 3, "cursor": first["next_cursor"]}).json()
+    assert (first["items"] + rest["items"], rest["has_more"]) == (items, False)
     assert learner.get("/ledger/balances").status_code == 403
+
+
+def test_what_cost_nothing_is_given_back_without_any_money(market: Market, operator: Any) -> None:
+    learner = market.shop.register()
+    market.rack.put(thing("prd_chat", 0, kind="consulting"), thing("prd_gift", 0))
+    market.rack.slots["slt_free"] = "prd_chat"
+    chat = market.order(learner, "prd_chat", slot_id="slt_free").json()
+    first = market.refund(operator, chat, key="free")
+    assert (first.status_code, first.json()["amount_minor"], first.json()["status"]) == (201, 0, "succeeded")
+    assert market.refund(operator, chat, key="free").json() == first.json()
+    assert market.refund(operator, chat).status_code == 409
+    assert learner.get(f"/orders/{chat['id']}").json()["status"] == "refunded"
+    assert market.owned(learner) == []
+    assert market.order(market.shop.register(), "prd_chat", slot_id="slt_free").status_code == 201
+    # Two of them one by one; and what was given back may be taken again.
+    pair = market.order(learner, "prd_free", "prd_gift").json()
+    assert market.refund(operator, pair, 1).status_code == 409
+    for line, status in ((0, "partly_refunded"), (1, "refunded")):
+        assert market.refund(operator, pair, line=line).status_code == 201
+        assert learner.get(f"/orders/{pair['id']}").json()["status"] == status
+    assert market.order(learner, "prd_free").status_code == 201
+    assert market.owned(learner) == ["prd_free"]
+    assert market.count("journals") == market.count("postings") == 0
+    assert market.sandbox.books.all("SELECT id FROM refunds") == []
+    assert reconcile(market.till, market.shop.clock.now).findings == ()
+
+
+def test_a_line_that_cost_nothing_among_others_is_given_back_alone(market: Market, operator: Any) -> None:
+    learner = market.shop.register()
+    order = market.buy(learner, "prd_book", "prd_free")
+    free = next(place for place, line in enumerate(order["lines"]) if line["product_id"] == "prd_free")
+    assert market.refund(operator, order, line=free).status_code == 201
+    assert (market.owned(learner), learner.get(f"/orders/{order['id']}").json()["status"]) == (["prd_book"], "paid")
+    assert market.refund(operator, order, line=1 - free).json()["amount_minor"] == 801
+    assert (market.owned(learner), learner.get(f"/orders/{order['id']}").json()["status"]) == ([], "refunded")
+    assert reconcile(market.till, market.shop.clock.now).findings == ()
+
+
+def test_what_cost_nothing_is_given_back_by_those_who_may_refund_and_nobody_else(market: Market, operator: Any) -> None:
+    tenants = [operator.post("/tenants", {"name": name}).json()["id"] for name in ("A", "B")]
+    market.rack.put(thing("prd_gift", 0, seller_tenant_id=tenants[0]))
+    seller, foreign = (market.shop.register(None, "tenant-operator", tenant_id=tenant) for tenant in tenants)
+    learner = market.shop.register()
+    order = market.order(learner, "prd_gift").json()
+    assert market.refund(learner, order).status_code == 403
+    assert market.refund(foreign, order).status_code == 404
+    assert market.owned(learner) == ["prd_gift"]
+    assert market.refund(seller, order).status_code == 201
+    assert market.owned(learner) == []

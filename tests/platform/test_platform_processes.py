@@ -41,6 +41,7 @@ class Place:
             "DATABASE_URL": f"sqlite:///{self.file}",
             "SECRET_KEY": "a secret for tests, long enough to be one",
             "DATA_FOLDER": str(folder / "data"),
+            "ERASURE_JOURNAL": str(folder / "erasures.txt"),
             "WEBHOOK_SECRET": SECRET,
             "PROVIDER_KEY": KEY,
             "PROVIDER_URL": self.provider,

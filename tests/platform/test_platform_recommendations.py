@@ -1,8 +1,12 @@
 """What is on a list, what is not, and why."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from sqlalchemy import event
 
+from platform_api.joints import PaidHistories
 from shared.artifact import ArtifactFiles, open_artifact
 from shared.published import ranking_model
 from shared.ranking import recommend
@@ -115,7 +119,7 @@ def test_without_consent_or_with_the_switch_off_everybody_gets_one_list(street: 
     assert "prd_00" in ids(everybody)
     assert everybody.json()["personalised"] is False
     assert ids(buyer.get("/recommendations")) != ids(everybody)
-    program = street.shop.machine("bi:read")
+    program = street.shop.machine("models:publish")
     assert program.get("/recommendations").json() == everybody.json()
     # Both switches count at the next request, in both directions.
     agree(buyer, "service-personalisation", given=False)
@@ -180,4 +184,19 @@ def test_the_switch_is_ones_own(street: Street) -> None:
         assert buyer.send("PUT", "/me/recommendation-settings", {"personalised": False}).status_code == 200
     assert buyer.get("/me/recommendation-settings").json()["personalised"] is False
     assert street.buyer().get("/me/recommendation-settings").json()["personalised"] is True
-    assert street.shop.machine("bi:read").get("/me/recommendation-settings").status_code == 403
+    assert street.shop.machine("models:publish").get("/me/recommendation-settings").status_code == 403
+
+
+def test_one_list_reads_its_readers_claims_once(shop: Shop) -> None:
+    street = Street(shop)
+    shop.app.state.histories = PaidHistories()
+    buyer, asked = street.buyer(), []
+
+    def watch(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    engine = shop.app.state.database.engine
+    event.listen(engine, "before_cursor_execute", watch)
+    assert buyer.get("/recommendations").json()["personalised"] is True
+    event.remove(engine, "before_cursor_execute", watch)
+    assert sum("FROM entitlements" in statement for statement in asked) == 1

@@ -114,7 +114,7 @@ def test_the_clients_import_reads_it(town: Town, tmp_path: Path) -> None:
 def test_only_programs_of_a_tenant_with_the_scope_may_ask(town: Town) -> None:
     shop = town.shop
     for caller in (
-        shop.machine("bi:read", tenant_id=town.tenants[0]),
+        shop.machine("catalog:write", tenant_id=town.tenants[0]),
         shop.machine("models:publish"),
         shop.register(None, "tenant-operator", tenant_id=town.tenants[0]),
         shop.register(None, "platform-operator"),

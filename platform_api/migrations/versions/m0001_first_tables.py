@@ -45,11 +45,11 @@ JOURNALS = ("journals", "postings")
 # Each after those that point at it.
 TABLES = (
     "slot_holds", "refunds", "entitlements", "search_documents", "refresh_tokens", "product_versions",
-    "product_reviews", "order_lines", "consulting_slots", "catalogue_positions", "user_roles",
+    "product_reviews", "creator_accounts", "order_lines", "consulting_slots", "catalogue_positions", "user_roles",
     "recommendation_settings", "products", "shelf_changes", "privacy_releases", "orders", "model_pointers",
     "model_events", "login_families", "users", "postings", "model_versions", "machine_clients", "consent_receipts",
     "webhook_receipts", "tenants", "policies", "model_publishers", "journals", "idempotent_requests", "categories",
-    "catalogue_snapshots",
+    "catalogue_snapshots", "sweep_turns",
 )  # fmt: skip
 
 
@@ -113,6 +113,13 @@ def _create() -> None:
         sa.Column("body", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("caller_id", "key", name="pk_idempotent_requests"),
     )
+    op.create_index("ix_idempotent_requests_started_at", "idempotent_requests", ["started_at"])
+    op.create_table(
+        "sweep_turns",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_sweep_turns"),
+    )
     op.create_table(
         "journals",
         sa.Column("id", sa.String(), nullable=False),
@@ -158,6 +165,7 @@ def _create() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_receipts"),
     )
+    op.create_index("ix_webhook_receipts_received_at", "webhook_receipts", ["received_at"])
     op.create_table(
         "consent_receipts",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -215,13 +223,20 @@ def _create() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("account", sa.String(length=32), nullable=False),
         sa.Column("tenant_id", sa.String(length=64), nullable=False),
+        sa.Column("creator_account_id", sa.String(length=64), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("currency", sa.String(length=3), nullable=False),
         sa.CheckConstraint("amount_minor <> 0", name="ck_postings_amount_not_zero"),
+        sa.CheckConstraint(
+            "(account IN ('tenant-revenue', 'tenant-refunds')) = (tenant_id <> '') AND "
+            "(account IN ('creator-revenue', 'creator-refunds')) = (creator_account_id <> '')",
+            name="ck_postings_account_has_its_owner",
+        ),
         sa.ForeignKeyConstraint(["journal_id"], ["journals.id"], name="fk_postings_journal_id_journals"),
         sa.PrimaryKeyConstraint("journal_id", "position", name="pk_postings"),
     )
     op.create_index("ix_postings_account", "postings", ["account"])
+    op.create_index("ix_postings_creator_account_id", "postings", ["creator_account_id"])
     op.create_table(
         "users",
         sa.Column("id", sa.String(), nullable=False),
@@ -247,6 +262,7 @@ def _create() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_login_families"),
     )
     op.create_index("ix_login_families_user_id", "login_families", ["user_id"])
+    op.create_index("ix_login_families_ended_at", "login_families", ["ended_at"])
     op.create_table(
         "model_events",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -399,15 +415,27 @@ def _create() -> None:
         sa.Column("fee_minor", sa.BigInteger(), nullable=False),
         sa.Column("currency", sa.String(length=3), nullable=False),
         sa.Column("seller_tenant_id", sa.String(length=64), nullable=False),
+        sa.Column("creator_account_id", sa.String(length=64), nullable=False),
         sa.CheckConstraint(
             "price_minor >= 0 AND fee_minor >= 0 AND fee_minor <= price_minor", name="ck_order_lines_fee_within_price"
         ),
+        sa.CheckConstraint("(seller_tenant_id = '') <> (creator_account_id = '')", name="ck_order_lines_one_seller"),
         sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name="fk_order_lines_order_id_orders"),
         sa.PrimaryKeyConstraint("id", name="pk_order_lines"),
         sa.UniqueConstraint("order_id", "product_id", "slot_id", name="uq_order_lines_order_id_product_id_slot_id"),
     )
     op.create_index("ix_order_lines_order_id", "order_lines", ["order_id"])
     op.create_index("ix_order_lines_seller_tenant_id", "order_lines", ["seller_tenant_id"])
+    op.create_index("ix_order_lines_creator_account_id", "order_lines", ["creator_account_id"])
+    op.create_table(
+        "creator_accounts",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("user_id", sa.String(), nullable=True),
+        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_creator_accounts_user_id_users"),
+        sa.PrimaryKeyConstraint("id", name="pk_creator_accounts"),
+        sa.UniqueConstraint("user_id", name="uq_creator_accounts_user_id"),
+    )
     op.create_table(
         "product_reviews",
         sa.Column("id", sa.String(), nullable=False),
@@ -463,6 +491,7 @@ def _create() -> None:
         sa.PrimaryKeyConstraint("digest", name="pk_refresh_tokens"),
     )
     op.create_index("ix_refresh_tokens_family_id", "refresh_tokens", ["family_id"])
+    op.create_index("ix_refresh_tokens_expires_at", "refresh_tokens", ["expires_at"])
     op.create_table(
         "search_documents",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -508,7 +537,7 @@ def _create() -> None:
         sa.Column("provider_id", sa.String(length=64), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("amount_minor > 0", name="ck_refunds_amount_positive"),
+        sa.CheckConstraint("amount_minor >= 0", name="ck_refunds_amount_not_negative"),
         sa.ForeignKeyConstraint(["line_id"], ["order_lines.id"], name="fk_refunds_line_id_order_lines"),
         sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name="fk_refunds_order_id_orders"),
         sa.PrimaryKeyConstraint("id", name="pk_refunds"),
