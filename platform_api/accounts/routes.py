@@ -143,9 +143,12 @@ def tenants(response: Response, paging: Paging, session: ReadSession) -> Page[Te
 
 
 @accounts.post("/clients", status_code=201, **access(OPERATORS))
-def enrol_client(wish: NewClient, session: WriteSession, now: Now) -> ClientCredentials:
+def enrol_client(request: Request, wish: NewClient, hashing: Hashing, now: Now) -> ClientCredentials:
     """Enrol a program of a tenant or researcher. The secret is shown once."""
-    client, secret = service.enrol_client(session, wish, now)
+    secret = service.new_secret()
+    secret_hash = service.hash_of(secret)
+    with request.app.state.database.writing() as session:
+        client = service.enrol_client(session, wish, now, secret_hash)
     return ClientCredentials(**_client(client).model_dump(), client_secret=secret)
 
 

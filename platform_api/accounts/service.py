@@ -45,7 +45,7 @@ def scopes_of(roles: frozenset[Role]) -> frozenset[Scope]:
 
 
 def hash_of(password: str) -> str:
-    """What is kept of a password. Slow on purpose: never within a transaction of a request."""
+    """What is kept of a password or secret. Slow on purpose: never within a transaction of a request."""
     return HASHER.hash(password)
 
 
@@ -172,26 +172,30 @@ def add_tenant(session: Session, name: str, now: datetime) -> Tenant:
     return tenant
 
 
-def enrol_client(session: Session, wish: NewClient, now: datetime) -> tuple[MachineClient, str]:
-    """A machine client and its secret, the only copy. Raises Problem (422) for an unknown tenant or unfit scopes."""
+def new_secret() -> str:
+    """A client's secret of 256 random bits. What is kept of it is its `hash_of`."""
+    return secrets.token_urlsafe(32)
+
+
+def enrol_client(session: Session, wish: NewClient, now: datetime, secret_hash: str) -> MachineClient:
+    """A machine client. Raises Problem (422) for an unknown tenant or unfit scopes."""
     role: Role = "researcher" if wish.tenant_id is None else "tenant-operator"
     if wish.tenant_id is not None and session.get(Tenant, wish.tenant_id) is None:
         raise Problem("invalid", "no such tenant")
     allowed = SCOPES_OF_ROLES[role] | ({"models:publish"} if wish.tenant_id is None else set())
     if not set(wish.scopes) <= allowed:
         raise Problem("invalid", f"a {role} may have the scopes {', '.join(sorted(allowed))}")
-    secret = secrets.token_urlsafe(32)
     client = MachineClient(
         id=new_id("cli"),
         name=wish.name,
         role=role,
         tenant_id=wish.tenant_id,
         scopes=" ".join(sorted(set(wish.scopes))),
-        secret_hash=HASHER.hash(secret),
+        secret_hash=secret_hash,
         created_at=now,
     )
     session.add(client)
-    return client, secret
+    return client
 
 
 def open_client(client: MachineClient | None, secret: str) -> MachineClient:
