@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import BaseRoute
 
 from platform_api.access import PUBLIC, access
-from platform_api.accounts.feature import ACCOUNTS, identify
+from platform_api.accounts.feature import ACCOUNTS, hold_caller, identify
 from platform_api.catalogue.feature import CATALOGUE
 from platform_api.clock import Clock, system_clock
 from platform_api.consents.feature import CONSENTS
@@ -88,6 +88,7 @@ def create_app(
     app.state.rates = Rates(settings)
     app.state.metrics = metrics
     app.state.identify = identify
+    app.state.hold_caller = hold_caller
     app.state.is_entitled = is_entitled
     app.state.provider = provider or own_provider
     app.state.shelf = shelf or CatalogueShelf()

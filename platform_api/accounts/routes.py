@@ -23,7 +23,7 @@ from platform_api.accounts.schemas import (
 from platform_api.accounts.tables import MachineClient, User
 from platform_api.clock import Now
 from platform_api.cursors import Page, Paging
-from platform_api.database import Hashing, ReadSession, WriteSession
+from platform_api.database import Hashing, ReadSession, Turn, WriteSession
 from platform_api.problems import Problem
 from platform_api.rates import Attempt
 from platform_api.tokens import Claims, issue
@@ -120,11 +120,13 @@ def change_password(
 
 
 @accounts.put("/users/{user_id}/roles", **access(OPERATORS))
-def set_roles(user_id: Identifier, wish: Roles, session: WriteSession) -> Profile:
+def set_roles(request: Request, user_id: Identifier, wish: Roles, turn: Turn) -> Profile:
     """Give a person roles; learner always stays, and the tenant unless tenant_id is sent, null to take it away."""
     keep = "tenant_id" not in wish.model_fields_set
-    user = service.set_roles(session, user_id, frozenset(wish.roles), wish.tenant_id, keep_tenant=keep)
-    return _profile(session, user)
+    # Not a WriteSession, which holds the caller too: two operators could wait for one another.
+    with request.app.state.database.writing() as session:
+        user = service.set_roles(session, user_id, frozenset(wish.roles), wish.tenant_id, keep_tenant=keep)
+        return _profile(session, user)
 
 
 @accounts.post("/tenants", status_code=201, **access(OPERATORS))

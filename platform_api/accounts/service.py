@@ -18,6 +18,7 @@ from platform_api.accounts.queries import living_families, roles_of, user_by_ema
 from platform_api.accounts.schemas import NewClient, Registration
 from platform_api.accounts.tables import LoginFamily, MachineClient, RefreshToken, Tenant, User, UserRole
 from platform_api.columns import new_id
+from platform_api.database import ALIVE
 from platform_api.problems import Problem
 
 HASHER = PasswordHash.recommended()
@@ -107,7 +108,7 @@ def refresh(session: Session, token: str, now: datetime, refresh_token_days: int
         select(LoginFamily.user_id).join(RefreshToken).where(col(RefreshToken.digest) == _digest(token))
     ).one_or_none()
     # The person is held first, as erasure does it: what is found after that is still theirs at the end.
-    user = None if owner is None else session.get(User, owner, with_for_update=True)
+    user = None if owner is None else session.get(User, owner, with_for_update=ALIVE)
     row = session.exec(wanted.with_for_update()).one_or_none()
     if user is None or row is None:
         raise Problem("wrong-credentials", "the refresh token is not known")
@@ -130,7 +131,7 @@ def log_out(session: Session, user_id: str, family_id: str, now: datetime, *, ev
 
 def change_password(session: Session, user_id: str, checked: str, password_hash: str, now: datetime) -> None:
     """Ends every log-in. Raises Problem (401) where another hash than the checked one is kept by now."""
-    user = session.get_one(User, user_id, with_for_update=True)
+    user = session.get_one(User, user_id, with_for_update=ALIVE)
     if user.password_hash != checked:
         raise Problem("wrong-credentials", "the old password does not fit")
     user.password_hash = password_hash
@@ -145,7 +146,7 @@ def set_roles(
     Raises Problem (404, 422). Without a tenant a reviewer sees every tenant's products: the caller says so, it never
     comes of saying nothing.
     """
-    user = session.get(User, user_id, with_for_update=True)
+    user = session.get(User, user_id, with_for_update=ALIVE)
     if user is None or user.erased_at is not None:
         raise Problem("not-found", "no such person")
     if keep_tenant:

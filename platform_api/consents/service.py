@@ -14,6 +14,7 @@ from platform_api.consents import queries
 from platform_api.consents.purposes import BOUND_TO_POLICY, PURPOSES, Purpose
 from platform_api.consents.schemas import ConsentChange, ConsentEntry, Consents, NewPolicy
 from platform_api.consents.tables import ConsentReceipt, Policy
+from platform_api.database import ALIVE
 from platform_api.features import Feature
 from platform_api.problems import Problem
 
@@ -77,7 +78,7 @@ def erase_everything(
 
     Ends every log-in. Raises Problem (401) where another hash than the checked one is kept by now.
     """
-    user = session.exec(select(User).where(col(User.id) == user_id).with_for_update()).one()
+    user = session.exec(select(User).where(col(User.id) == user_id).with_for_update(**ALIVE)).one()
     if user.password_hash != checked:
         raise Problem("wrong-credentials", "the password does not fit")
     accounts.log_out(session, user_id, "", now, everywhere=True)
