@@ -116,7 +116,7 @@ def refresh(session: Session, token: str, now: datetime, refresh_token_days: int
     if row.used_at is not None:
         family.ended_at = family.ended_at or now
         return None
-    if family.ended_at is not None or now >= row.expires_at or user.erased_at is not None:
+    if family.ended_at is not None or now >= row.expires_at:
         raise Problem("wrong-credentials", "the log-in has ended; log in again")
     row.used_at = now
     return _renewed(session, user, family, now, refresh_token_days)

@@ -96,6 +96,18 @@ def test_whoever_is_erased_while_a_request_waits_is_refused(shop: Shop, kind: st
     assert traces(shop, person) == {}
 
 
+def test_a_log_in_that_waits_while_its_password_is_changed_is_refused(shop: Shop) -> None:
+    person = shop.register()
+    with ThreadPoolExecutor(1) as pool:
+        with shop.app.state.database.writing() as session:
+            user = session.get_one(User, person.id, with_for_update=ALIVE)
+            waiting = pool.submit(log_in, person)
+            until_somebody_waits(session)
+            service.change_password(session, person.id, user.password_hash, "another hash", shop.clock.now)
+        answer = waiting.result(timeout=20)
+    assert answer.status_code == 401, answer.text
+
+
 def test_erasing_oneself_many_times_at_once_is_done_once_and_fails_never(shop: Shop) -> None:
     person = shop.register()
     erase = ("POST", f"{API}/me/erase", {"headers": person.headers, "json": {"password": PASSWORD}})
