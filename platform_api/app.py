@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import BaseRoute
 
 from platform_api.access import PUBLIC, access
-from platform_api.accounts.feature import ACCOUNTS, identify
+from platform_api.accounts.feature import ACCOUNTS, hold_caller, identify
 from platform_api.catalogue.feature import CATALOGUE
 from platform_api.clock import Clock, system_clock
 from platform_api.consents.feature import CONSENTS
@@ -26,8 +26,9 @@ from platform_api.joints import CatalogueOnSale, CatalogueShelf, PaidHistories
 from platform_api.middleware import Limited, Metrics, Observed, Tagged
 from platform_api.models.feature import MODELS
 from platform_api.models.files import ArtifactStore
-from platform_api.models.live import LiveModels
+from platform_api.models.live import LiveModels, Loaded
 from platform_api.models.queries import live
+from platform_api.models.tables import ModelVersion
 from platform_api.models.uploads import OVERHEAD_BYTES
 from platform_api.openapi import install_openapi
 from platform_api.orders.checkout import Till
@@ -95,6 +96,7 @@ def create_app(
     app.state.rates = Rates(settings)
     app.state.metrics = metrics
     app.state.identify = identify
+    app.state.hold_caller = hold_caller
     app.state.is_entitled = is_entitled
     app.state.provider = provider or own_provider
     app.state.shelf = shelf or CatalogueShelf()
@@ -131,6 +133,13 @@ def _routes() -> tuple[BaseRoute, ...]:
     return tuple(everything.routes)
 
 
+def _model_in_words(loaded: Loaded | None, stated: ModelVersion | None) -> str:
+    if loaded is not None:
+        return f"{loaded.name} {loaded.version}" + (", for a later one that cannot be read" if loaded.degraded else "")
+    why = "none" if stated is None else f"{stated.name} {stated.version} cannot be read"
+    return f"{why}; new items are recommended"
+
+
 def _health() -> APIRouter:
     router = APIRouter(tags=["health"])
 
@@ -141,21 +150,26 @@ def _health() -> APIRouter:
 
     @router.get("/readyz", **access(PUBLIC))
     def ready(request: Request) -> Response:
-        """The database answers and is migrated; 503 otherwise.
+        """The database answers and is migrated, and a model is loaded if the operator asks for one; 503 otherwise.
 
-        Without a live model lists are of new items, and the body says so.
+        Without a model lists are of new items, and the body says so.
         """
+        state = request.app.state
         try:
-            if standing(request.app.state.database).pending:
+            if standing(state.database).pending:
                 return problem_response(request, "unavailable", "migrations are pending")
-            with request.app.state.database.reading() as session:
-                model = live(session, request.app.state.settings.recommender)
+            with state.database.reading() as session:
+                loaded = state.models.current(session, state.snapshots, state.settings.recommender)
+                stated = live(session, state.settings.recommender)
         except BadSetting:
             return problem_response(request, "unavailable", "the database is of a newer version")
         except SQLAlchemyError:
             return problem_response(request, "unavailable", "the database does not answer")
-        named = "none; new items are recommended" if model is None else f"{model.name} {model.version}"
-        return JSONResponse({"status": "ready", "model": named})
+        if loaded is None and state.settings.ready_needs_model:
+            return problem_response(
+                request, "unavailable", "no model is live" if stated is None else "the live model cannot be read"
+            )
+        return JSONResponse({"status": "ready", "model": _model_in_words(loaded, stated)})
 
     @router.get("/problems/{slug}", include_in_schema=False, **access(PUBLIC))
     def explain(slug: str) -> Response:

@@ -1,4 +1,11 @@
-"""One engine, two kinds of transaction. SQLite (WAL) and PostgreSQL behave alike from here on."""
+"""One engine, two kinds of transaction. SQLite (WAL) and PostgreSQL behave alike from here on.
+
+Rows are locked in one order everywhere, so that no two transactions wait for each other (SQLite has one writer and
+needs none): the person who calls or is changed, the key of an idempotent request, orders by id, products by id,
+categories, the shelves (`note_shelf_change`), slots and what holds them, documents of the search, claims. A row of
+models, snapshots, reviews or log-ins is followed by none of these. Only erasing a person locks several orders or
+products; only one person is locked at a time.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -9,6 +16,14 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
+ALIVE: dict[str, Any] = {"key_share": True}
+"""For `with_for_update`, of rows that are not to be deleted: nobody else changes the row, but others may point at it.
+
+PostgreSQL locks what a row points at when the row is written, and again when it is written a second time in one
+transaction: an order that is closed asks for its buyer after it was locked, out of the order above. Nobody waits for
+that where people, products and categories are locked this way. Erasing a person does change a key of theirs, the
+address, but as its last step, when it holds every row that points at them.
+"""
 _WRITES = "zhiyin_writes"
 # Hashing takes 64 MiB and a processor each; these write in short transactions of their own.
 _HASHINGS = 4
@@ -136,7 +151,19 @@ def _read_session(request: Request, turn: Turn) -> Iterator[Session]:
 
 def _write_session(request: Request, turn: Turn) -> Iterator[Session]:
     with request.app.state.database.writing() as session:
+        hold_caller(request, session)
         yield session
+
+
+def hold_caller(request: Request, session: Session) -> None:
+    """Keep the person who calls, if one does, from being erased until this transaction has ended, as its first lock.
+
+    Raises Problem (401): what a person who was erased meanwhile has sent leaves nothing behind.
+    """
+    caller = getattr(request.state, "caller", None)
+    if caller is not None:
+        # Accounts know people, and build on this module.
+        request.app.state.hold_caller(session, caller)
 
 
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]

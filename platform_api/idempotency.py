@@ -28,7 +28,7 @@ from sqlmodel import Field, Session, SQLModel, col, delete
 from platform_api.access import KnownCaller
 from platform_api.clock import Now
 from platform_api.columns import UtcDateTime, new_id
-from platform_api.database import Database, Errand
+from platform_api.database import Database, Errand, hold_caller
 from platform_api.problems import Problem
 
 # A request that has not ended by then died with its process; the same request may take its place.
@@ -71,8 +71,18 @@ class Steps(Generic[Outcome]):
 class Once:
     """Given to a route by dependency; `run` and `run_steps` do the work or replay the answer."""
 
-    def __init__(self, database: Database, caller_id: str, key: str, digest: str, now: datetime) -> None:
-        self._database, self._now, self._digest = database, now, digest
+    def __init__(
+        self,
+        database: Database,
+        caller_id: str,
+        key: str,
+        digest: str,
+        now: datetime,
+        *,
+        hold: Callable[[Session], None] = lambda session: None,
+    ) -> None:
+        """hold(session): the first lock of each transaction that works; raises Problem where the caller is gone."""
+        self._database, self._now, self._digest, self._hold = database, now, digest, hold
         self._place = (caller_id, key)
         self._attempt = new_id("try")
 
@@ -153,6 +163,8 @@ class Once:
         return _answer(status, text)
 
     def _own(self, session: Session) -> IdempotentRequest:
+        # The caller before the key, as erasing does it.
+        self._hold(session)
         # Locked before the work: one that was taken for dead and goes on late must not do the work a second time.
         row = session.get(IdempotentRequest, self._place, with_for_update=True)
         if row is None or row.attempt != self._attempt:
@@ -199,7 +211,14 @@ async def _once(
         raise Problem("idempotency-key-missing")
     told = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + await request.body()
     digest = hashlib.sha256(told).hexdigest()
-    return Once(request.app.state.database, caller.id, idempotency_key, digest, now)
+    return Once(
+        request.app.state.database,
+        caller.id,
+        idempotency_key,
+        digest,
+        now,
+        hold=lambda session: hold_caller(request, session),
+    )
 
 
 OnceOnly = Annotated[Once, Depends(_once)]

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     recommender: Annotated[
         str, Field(pattern="^[a-z0-9][a-z0-9-]{0,63}$", description="name of the model that recommendations come from")
     ] = "recommender"
+    ready_needs_model: Annotated[
+        bool, Field(description="whether /readyz answers 503 while no model of that name is loaded")
+    ] = False
     logins_a_minute: Annotated[int, Field(ge=1, description="attempts to log in or register from one address")] = 20
     writes_a_minute: Annotated[int, Field(ge=1, description="requests other than GET from one caller")] = 300
     min_ratings_shown: Annotated[

@@ -3,10 +3,11 @@
 from typing import cast
 
 from fastapi import Request
+from sqlmodel import Session
 
 from platform_api.access import Caller, Role
 from platform_api.accounts import service
-from platform_api.accounts.queries import roles_of
+from platform_api.accounts.queries import hold_person, roles_of
 from platform_api.accounts.routes import accounts
 from platform_api.accounts.tables import LoginFamily, MachineClient, RefreshToken, User, UserRole
 from platform_api.features import Feature
@@ -50,6 +51,12 @@ def identify(request: Request) -> Caller | None:
         if client is None or client.revoked_at is not None:
             raise _ended()
         return _machine(client, claims)
+
+
+def hold_caller(session: Session, caller: Caller) -> None:
+    """Keep a person who calls from being erased until this transaction has ended. Raises Problem (401)."""
+    if caller.kind == "person" and not hold_person(session, caller.id):
+        raise _ended()
 
 
 def _machine(client: MachineClient, claims: Claims) -> Caller:

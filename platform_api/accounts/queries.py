@@ -7,12 +7,22 @@ from sqlmodel import Session, col, select
 
 from platform_api.access import Role
 from platform_api.accounts.tables import LoginFamily, MachineClient, Tenant, User, UserRole
+from platform_api.database import ALIVE
 
 
 def user_by_email(session: Session, email: str, *, held: bool = False) -> User | None:
-    """held: locks the row, so that nobody is changed or erased before this transaction has ended."""
+    """held: locks the row, so that the person is neither changed nor erased before this transaction has ended."""
     wanted = select(User).where(col(User.email) == email)
-    return session.exec(wanted.with_for_update() if held else wanted).one_or_none()
+    return session.exec(wanted.with_for_update(**ALIVE) if held else wanted).one_or_none()
+
+
+def hold_person(session: Session, user_id: str) -> bool:
+    """Whether the person is there; if so they are neither changed nor erased before this transaction has ended.
+
+    To be called before anything else is locked.
+    """
+    wanted = select(User.id).where(col(User.id) == user_id, col(User.erased_at).is_(None))
+    return session.exec(wanted.with_for_update(**ALIVE)).first() is not None
 
 
 def display_names(session: Session, user_ids: Iterable[str]) -> dict[str, str]:

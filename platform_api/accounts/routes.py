@@ -23,7 +23,7 @@ from platform_api.accounts.schemas import (
 from platform_api.accounts.tables import MachineClient, User
 from platform_api.clock import Now
 from platform_api.cursors import Page, Paging
-from platform_api.database import Hashing, ReadSession, WriteSession
+from platform_api.database import Hashing, ReadSession, Turn, WriteSession
 from platform_api.problems import Problem
 from platform_api.rates import Attempt
 from platform_api.tokens import Claims, issue
@@ -120,11 +120,13 @@ def change_password(
 
 
 @accounts.put("/users/{user_id}/roles", **access(OPERATORS))
-def set_roles(user_id: Identifier, wish: Roles, session: WriteSession) -> Profile:
+def set_roles(request: Request, user_id: Identifier, wish: Roles, turn: Turn) -> Profile:
     """Give a person roles; learner always stays, and the tenant unless tenant_id is sent, null to take it away."""
     keep = "tenant_id" not in wish.model_fields_set
-    user = service.set_roles(session, user_id, frozenset(wish.roles), wish.tenant_id, keep_tenant=keep)
-    return _profile(session, user)
+    # Not a WriteSession, which holds the caller too: two operators could wait for one another.
+    with request.app.state.database.writing() as session:
+        user = service.set_roles(session, user_id, frozenset(wish.roles), wish.tenant_id, keep_tenant=keep)
+        return _profile(session, user)
 
 
 @accounts.post("/tenants", status_code=201, **access(OPERATORS))
@@ -143,9 +145,12 @@ def tenants(response: Response, paging: Paging, session: ReadSession) -> Page[Te
 
 
 @accounts.post("/clients", status_code=201, **access(OPERATORS))
-def enrol_client(wish: NewClient, session: WriteSession, now: Now) -> ClientCredentials:
+def enrol_client(request: Request, wish: NewClient, hashing: Hashing, now: Now) -> ClientCredentials:
     """Enrol a program of a tenant or researcher. The secret is shown once."""
-    client, secret = service.enrol_client(session, wish, now)
+    secret = service.new_secret()
+    secret_hash = service.hash_of(secret)
+    with request.app.state.database.writing() as session:
+        client = service.enrol_client(session, wish, now, secret_hash)
     return ClientCredentials(**_client(client).model_dump(), client_secret=secret)
 
 

@@ -18,6 +18,7 @@ from platform_api.accounts.queries import living_families, roles_of, user_by_ema
 from platform_api.accounts.schemas import NewClient, Registration
 from platform_api.accounts.tables import LoginFamily, MachineClient, RefreshToken, Tenant, User, UserRole
 from platform_api.columns import new_id
+from platform_api.database import ALIVE
 from platform_api.problems import Problem
 
 HASHER = PasswordHash.recommended()
@@ -45,7 +46,7 @@ def scopes_of(roles: frozenset[Role]) -> frozenset[Scope]:
 
 
 def hash_of(password: str) -> str:
-    """What is kept of a password. Slow on purpose: never within a transaction of a request."""
+    """What is kept of a password or secret. Slow on purpose: never within a transaction of a request."""
     return HASHER.hash(password)
 
 
@@ -107,7 +108,7 @@ def refresh(session: Session, token: str, now: datetime, refresh_token_days: int
         select(LoginFamily.user_id).join(RefreshToken).where(col(RefreshToken.digest) == _digest(token))
     ).one_or_none()
     # The person is held first, as erasure does it: what is found after that is still theirs at the end.
-    user = None if owner is None else session.get(User, owner, with_for_update=True)
+    user = None if owner is None else session.get(User, owner, with_for_update=ALIVE)
     row = session.exec(wanted.with_for_update()).one_or_none()
     if user is None or row is None:
         raise Problem("wrong-credentials", "the refresh token is not known")
@@ -115,7 +116,7 @@ def refresh(session: Session, token: str, now: datetime, refresh_token_days: int
     if row.used_at is not None:
         family.ended_at = family.ended_at or now
         return None
-    if family.ended_at is not None or now >= row.expires_at or user.erased_at is not None:
+    if family.ended_at is not None or now >= row.expires_at:
         raise Problem("wrong-credentials", "the log-in has ended; log in again")
     row.used_at = now
     return _renewed(session, user, family, now, refresh_token_days)
@@ -130,7 +131,7 @@ def log_out(session: Session, user_id: str, family_id: str, now: datetime, *, ev
 
 def change_password(session: Session, user_id: str, checked: str, password_hash: str, now: datetime) -> None:
     """Ends every log-in. Raises Problem (401) where another hash than the checked one is kept by now."""
-    user = session.get_one(User, user_id, with_for_update=True)
+    user = session.get_one(User, user_id, with_for_update=ALIVE)
     if user.password_hash != checked:
         raise Problem("wrong-credentials", "the old password does not fit")
     user.password_hash = password_hash
@@ -145,7 +146,7 @@ def set_roles(
     Raises Problem (404, 422). Without a tenant a reviewer sees every tenant's products: the caller says so, it never
     comes of saying nothing.
     """
-    user = session.get(User, user_id, with_for_update=True)
+    user = session.get(User, user_id, with_for_update=ALIVE)
     if user is None or user.erased_at is not None:
         raise Problem("not-found", "no such person")
     if keep_tenant:
@@ -172,26 +173,30 @@ def add_tenant(session: Session, name: str, now: datetime) -> Tenant:
     return tenant
 
 
-def enrol_client(session: Session, wish: NewClient, now: datetime) -> tuple[MachineClient, str]:
-    """A machine client and its secret, the only copy. Raises Problem (422) for an unknown tenant or unfit scopes."""
+def new_secret() -> str:
+    """A client's secret of 256 random bits. What is kept of it is its `hash_of`."""
+    return secrets.token_urlsafe(32)
+
+
+def enrol_client(session: Session, wish: NewClient, now: datetime, secret_hash: str) -> MachineClient:
+    """A machine client. Raises Problem (422) for an unknown tenant or unfit scopes."""
     role: Role = "researcher" if wish.tenant_id is None else "tenant-operator"
     if wish.tenant_id is not None and session.get(Tenant, wish.tenant_id) is None:
         raise Problem("invalid", "no such tenant")
     allowed = SCOPES_OF_ROLES[role] | ({"models:publish"} if wish.tenant_id is None else set())
     if not set(wish.scopes) <= allowed:
         raise Problem("invalid", f"a {role} may have the scopes {', '.join(sorted(allowed))}")
-    secret = secrets.token_urlsafe(32)
     client = MachineClient(
         id=new_id("cli"),
         name=wish.name,
         role=role,
         tenant_id=wish.tenant_id,
         scopes=" ".join(sorted(set(wish.scopes))),
-        secret_hash=HASHER.hash(secret),
+        secret_hash=secret_hash,
         created_at=now,
     )
     session.add(client)
-    return client, secret
+    return client
 
 
 def open_client(client: MachineClient | None, secret: str) -> MachineClient:

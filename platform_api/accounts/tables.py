@@ -19,7 +19,7 @@ class Tenant(SQLModel, table=True):
 
 
 class User(SQLModel, table=True):
-    """A person. email is stored in lower case; "" with password_hash "" once erased."""
+    """A person. email is stored in lower case; none, with password_hash "", once erased."""
 
     __tablename__ = "users"
 

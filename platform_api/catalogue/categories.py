@@ -7,6 +7,7 @@ from sqlmodel import Session
 from platform_api.catalogue import queries
 from platform_api.catalogue.schemas import CategoryChange, NewCategory
 from platform_api.catalogue.tables import Category
+from platform_api.database import ALIVE
 from platform_api.problems import Problem
 from platform_api.search import index
 
@@ -30,7 +31,7 @@ def add_category(session: Session, wish: NewCategory) -> Category:
 
 def category(session: Session, slug: str, *, lock: bool = False) -> Category:
     """Raises Problem (404)."""
-    found = session.get(Category, slug, with_for_update=lock or None)
+    found = session.get(Category, slug, with_for_update=ALIVE if lock else None)
     if found is None:
         raise Problem("not-found", "no such category")
     return found
@@ -42,6 +43,8 @@ def rename_category(session: Session, entry: Category, change: CategoryChange) -
     entry.name_en = change.name_en or entry.name_en
     entry.revision += 1
     session.flush()
+    # What comes or goes meanwhile is indexed by whoever is first, and seen by the other.
+    queries.note_shelf_change(session)
     tree = queries.categories(session)
     filed = queries.published_in(session, queries.below(tree, entry.slug))
     for product in filed:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from platform_api.catalogue.tables import Category, ConsultingSlot, Product, ProductVersion, ShelfChange, SlotHold
+from platform_api.database import ALIVE
 from platform_api.problems import Problem
 
 _STRETCH = 5000
@@ -78,7 +79,8 @@ def next_free_slot(session: Session, now: datetime) -> datetime | None:
 
 
 def shelf_number(session: Session) -> int:
-    """Rises whenever a product comes on sale or goes off it, or a slot comes, goes, is held or released.
+    """Rises whenever a product comes on sale or goes off it, a slot comes, goes, is held or released, or the index of
+    the search changes.
 
     Read it before what is to be kept for as long.
     """
@@ -87,9 +89,10 @@ def shelf_number(session: Session) -> int:
 
 
 def note_shelf_change(session: Session) -> None:
-    """To be called in the transaction that changes what somebody may buy.
+    """To be called in the transaction that changes what somebody may buy, or find.
 
-    Others that change the shelves wait for it from here on: what concerns slots calls it before it locks their rows.
+    Others that change the shelves wait for it from here on: it is called before rows of slots or of the index of the
+    search are read to be changed.
     """
     raised = update(ShelfChange).values(number=col(ShelfChange.number) + 1)
     if session.execute(raised).rowcount:  # type: ignore[attr-defined]
@@ -201,6 +204,13 @@ def managed_after(session: Session, user_id: str, after: str | None, limit: int)
     """A creator's products in every state, by id."""
     wanted = select(Product).where(col(Product.user_id) == user_id).order_by(col(Product.id)).limit(limit)
     return list(session.exec(wanted if after is None else wanted.where(col(Product.id) > after)).all())
+
+
+def held_products(session: Session, user_id: str) -> list[Product]:
+    """All of a creator's products as they are now, locked in the order of their ids before any shelf is."""
+    wanted = select(Product).where(col(Product.user_id) == user_id).order_by(col(Product.id))
+    held = wanted.with_for_update(**ALIVE).execution_options(populate_existing=True)
+    return list(session.exec(held).all())
 
 
 def in_review_after(session: Session, tenant_id: str, after: str | None, limit: int) -> list[Product]:

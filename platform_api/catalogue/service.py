@@ -16,6 +16,7 @@ from platform_api.catalogue.entitled import IsEntitled
 from platform_api.catalogue.schemas import NewProduct, ProductChange, State
 from platform_api.catalogue.tables import Category, ConsultingSlot, Product, ProductVersion
 from platform_api.columns import new_id
+from platform_api.database import ALIVE
 from platform_api.problems import Problem
 from platform_api.search import index
 
@@ -59,7 +60,7 @@ def create(session: Session, caller: Caller, wish: NewProduct, now: datetime) ->
 
 def managed(session: Session, caller: Caller, product_id: str, *, lock: bool = False) -> Managed:
     """A product for those who work on it. Raises Problem (404) for everybody else, other tenants' people included."""
-    product = session.get(Product, product_id, with_for_update=lock or None)
+    product = session.get(Product, product_id, with_for_update=ALIVE if lock else None)
     if product is not None:
         found = Managed(product=product, newest=queries.newest_version(session, product_id))
         if _works_on(caller, found):
@@ -101,8 +102,7 @@ def publish(session: Session, caller: Caller, found: Managed, now: datetime) -> 
     _require_review(caller, found)
     product, version = found.product, found.newest
     version.state, version.published_at = "published", now
-    if product.current_version is None:
-        queries.note_shelf_change(session)
+    queries.note_shelf_change(session)
     product.current_version = version.number
     product.first_published_at = product.first_published_at or now
     changed = _changed(session, product, version)
@@ -160,7 +160,7 @@ def export_products(session: Session, user_id: str) -> dict[str, Any]:
 
 def erase_products(session: Session, user_id: str, now: datetime) -> None:
     """Nothing of a creator stays on sale. What was never published goes; the rest stays for those who bought it."""
-    for product in queries.managed_after(session, user_id, None, 1_000_000):
+    for product in queries.held_products(session, user_id):
         found = Managed(product=product, newest=queries.newest_version(session, product.id))
         if product.current_version is not None and product.archived_at is None:
             _archived(session, found, now)

@@ -21,7 +21,7 @@ class Category(SQLModel, table=True):
 
 
 class ShelfChange(SQLModel, table=True):
-    """One row: how often a product came on sale or went off it. What was read of the shelves holds while it stands."""
+    """One row: how often the shelves changed. What was read of the shelves holds while it stands."""
 
     __tablename__ = "shelf_changes"
 

@@ -15,6 +15,7 @@ from platform_api.consents import queries
 from platform_api.consents.purposes import BOUND_TO_POLICY, PURPOSES, Purpose
 from platform_api.consents.schemas import ConsentChange, ConsentEntry, Consents, NewPolicy
 from platform_api.consents.tables import ConsentReceipt, Policy
+from platform_api.database import ALIVE
 from platform_api.erasures import ErasureJournal
 from platform_api.features import Feature
 from platform_api.problems import Problem
@@ -85,7 +86,7 @@ def erase_everything(
     Ends every log-in. Raises Problem: 401 where another hash than the checked one is kept by now, 503 where the
     journal cannot be written, for a restored backup would then bring the person back.
     """
-    user = session.exec(select(User).where(col(User.id) == user_id).with_for_update()).one()
+    user = session.exec(select(User).where(col(User.id) == user_id).with_for_update(**ALIVE)).one()
     if user.password_hash != checked:
         raise Problem("wrong-credentials", "the password does not fit")
     done = _erased(session, features, user_id, now)
@@ -99,7 +100,7 @@ def erase_everything(
 
 def erase_person(session: Session, features: Sequence[Feature], user_id: str, now: datetime) -> None:
     """Carry out an erasure that was recorded before; nothing happens where it was."""
-    user = session.exec(select(User).where(col(User.id) == user_id).with_for_update()).one()
+    user = session.exec(select(User).where(col(User.id) == user_id).with_for_update(**ALIVE)).one()
     if user.erased_at is None:
         _erased(session, features, user_id, now)
 

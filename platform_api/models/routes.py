@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from platform_api.access import OPERATORS, PUBLIC, KnownCaller, Rule, access
 from platform_api.clock import Now
 from platform_api.cursors import Page, Paging
-from platform_api.database import ReadSession, Turn, WriteSession
+from platform_api.database import ReadSession, Turn, WriteSession, hold_caller
 from platform_api.models import queries, service
 from platform_api.models.files import ArtifactStore
 from platform_api.models.schemas import EventEntry, NewPublisher, Promotion, PublisherEntry, VersionEntry
@@ -82,6 +82,7 @@ def post_candidate(
         service.require_publisher(session, upload.public_key)
         reasons = service.judge(session, snapshots, upload, service.limits_of(state.settings))
     with state.database.writing() as session:
+        hold_caller(request, session)
         return _version(service.add_version(session, store, upload, reasons, caller, now))
 
 

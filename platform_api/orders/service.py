@@ -123,7 +123,8 @@ def erase_orders(session: Session, user_id: str, now: datetime) -> None:
     An order that was still open is overdue from now on, so that the next reconciling cancels its payment.
     One that is paid before that is refunded.
     """
-    orders = session.exec(select(Order).where(col(Order.user_id) == user_id).with_for_update()).all()
+    own = select(Order).where(col(Order.user_id) == user_id).order_by(col(Order.id))
+    orders = session.exec(own.with_for_update().execution_options(populate_existing=True)).all()
     session.exec(delete(Entitlement).where(col(Entitlement.user_id) == user_id))
     for order in orders:
         order.user_id = None

