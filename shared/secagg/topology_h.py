@@ -35,7 +35,7 @@ from shared.roster import Roster
 from shared.secagg import discrete_gaussian, ring
 from shared.secagg.context import CONTEXT_BYTES, digest_fields, join_fields
 from shared.secagg.mask_sharing import MaskSharing
-from shared.secagg.prg import MaskSeed, add_keystreams, subtract_keystreams
+from shared.secagg.prg import MaskSeed, add_keystreams, mask_packed
 from shared.secagg.sealing import open_seal, seal
 
 RandomBytes = Callable[[int], bytes]
@@ -137,15 +137,13 @@ def contribute(
         raise PolicyViolation(f"each of the helpers {', '.join(sharing.helpers)} must have one key of its own")
     if declared_users < 1:
         raise BadSetting(f"declared_users must be at least 1, got {declared_users}")
-    buffer = ring.encode(values, bits)
     seeds = {slot: MaskSeed(random_bytes(32)) for slot in sharing.slots}
     seals = []
     for slot, helper in sharing.places:
         bound = _seal_data(ctx, client, slot, helper)
         sealed = seal(helper_keys[helper], seeds[slot].reveal(), associated=bound, random_bytes=random_bytes)
         seals.append(Seal(slot=slot, helper=helper, sealed=sealed))
-    subtract_keystreams(buffer, [seed.key(ctx) for seed in seeds.values()])
-    masked = ring.pack(buffer, bits)
+    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])
     digest = sha256(masked).digest()
     signature = signing_key.sign(_contribution_message(ctx, client, declared_users, tuple(seals), digest))
     return Contribution(
