@@ -5,6 +5,9 @@ leaves this out); then pairwise rounds of 100 (complete graph) and 1,000 parties
 out, which take minutes, with --large half an hour and gigabytes. All is one process and one thread; noise is left
 out on both sides, for SecAgg+ has none. Memory is what a step adds at its peak, and for the server also the messages
 that it holds.
+
+Much of what is left of a client's time with helpers is the kernel's, which hands out memory page by page. With
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment it hands out large pages, for both sides.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""What every party must agree on: pure values and functions. May import numpy, cryptography, safetensors; no I/O."""
+"""What every party must agree on, as pure values and functions: numpy, cryptography, blake3, safetensors; no I/O."""

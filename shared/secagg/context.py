@@ -6,6 +6,8 @@ Two parties that differ in any field compute different contexts, and then nothin
 from hashlib import sha256
 from struct import Struct
 
+from blake3 import blake3
+
 from shared.errors import WrongContext
 
 CONTEXT_BYTES = 32
@@ -57,6 +59,14 @@ def pairwise_context(base: bytes, *, num_parties: int, degree: int, threshold: i
 def digest_fields(*fields: bytes) -> bytes:
     """SHA-256 of the fields, each after its length in 8 bytes, so that no two lists of fields share an encoding."""
     return sha256(join_fields(*fields)).digest()
+
+
+def vector_digest(packed: bytes) -> bytes:
+    """BLAKE3 of a packed vector, 32 bytes: what is signed in its place (docs/adr/0011-blake3-for-vectors.md).
+
+    Vectors are megabytes and hashed by their sender and again by the server. Everything else is SHA-256.
+    """
+    return blake3(packed).digest()
 
 
 def join_fields(*fields: bytes) -> bytes:

@@ -8,14 +8,13 @@ different lists have different roots, and then nothing of the one opens or verif
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from hashlib import sha256
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.errors import MalformedMessage, TooFewClients, WrongContext
 from shared.roster import Roster
-from shared.secagg.context import digest_fields, join_fields
+from shared.secagg.context import digest_fields, join_fields, vector_digest
 from shared.secagg.exchange_proof import require_on_curve
 from shared.secagg.graph import Graph, build_graph
 from shared.secagg.pairwise_keys import check_point
@@ -29,7 +28,7 @@ SEALED_BYTES = 2 * SHARE_BYTES + 16
 _BUNDLE = b"zhiyin/pairwise-bundle/1"
 _ROOT = b"zhiyin/pairwise-root/1"
 _DEALING = b"zhiyin/pairwise-dealing/1"
-_VECTOR = b"zhiyin/pairwise-vector/1"
+_VECTOR = b"zhiyin/pairwise-vector/2"
 _ACTIVE = b"zhiyin/pairwise-active/1"
 _SET = b"zhiyin/pairwise-set/1"
 _UNMASKING = b"zhiyin/pairwise-unmasking/1"
@@ -206,7 +205,7 @@ def signed_bytes(message: Signed) -> bytes:
             )
             return join_fields(_DEALING, *start, *parts)
         case MaskedVector():
-            return join_fields(_VECTOR, *start, sha256(message.masked).digest())
+            return join_fields(_VECTOR, *start, vector_digest(message.masked))
         case ActiveSignature():
             return join_fields(_ACTIVE, *start, message.active)
         case Unmasking():

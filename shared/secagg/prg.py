@@ -2,25 +2,34 @@
 
 Knows keys and rings, not parties: both the masks that helpers can expand and those that pairs of clients would share
 are this stream. A key masks one vector only, so the counter starts at zero.
+
+What is slow about a long vector is fetching it from memory, so everything that is done to it is done block by block,
+while a block is in the processor's cache: `mask_packed` goes over the values once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.ciphers.modes import CTR, GCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
+from shared.secagg import ring
 from shared.secagg.ring import RingBuffer
 
 KEY_BYTES = 32
-# The buffer of a block, its zeros and the slice of the vector stay in the second-level cache together.
-_BLOCK_BYTES = 64 * 1024
-_ZEROS = bytes(_BLOCK_BYTES)
+# The stream of a block, its zeros and the slices of the vector stay in the second-level cache together.
+_BLOCK_BYTES = 128 * 1024
+_ZEROS = memoryview(bytes(_BLOCK_BYTES))
+# `update_into` demands room for a block more than the data, though no stream cipher uses it.
+_SPARE_BYTES = 15
+# Blocks 0 and 1 of the stream, which Galois/Counter Mode keeps to itself.
+_HEAD_BYTES = 32
 _LABEL = b"zhiyin/mask/1"
 
 _Step = Callable[[RingBuffer, RingBuffer, RingBuffer], Any]
@@ -53,12 +62,30 @@ class MaskSeed:
 
 def add_keystreams(buffer: RingBuffer, keys: Sequence[bytes]) -> None:
     """buffer += the sum of the keys' streams, in place."""
-    _apply(buffer, keys, np.add)
+    _apply(buffer, keys, ())
 
 
 def subtract_keystreams(buffer: RingBuffer, keys: Sequence[bytes]) -> None:
     """buffer -= the sum of the keys' streams, in place."""
-    _apply(buffer, keys, np.subtract)
+    _apply(buffer, (), keys)
+
+
+def mask_packed(
+    values: NDArray[np.int64], bits: int, *, added: Sequence[bytes] = (), subtracted: Sequence[bytes] = ()
+) -> bytes:
+    """Signed integers plus the streams of the keys in `added`, minus those in `subtracted`, packed for sending.
+
+    The same bytes as `ring.encode`, `add_keystreams`, `subtract_keystreams` and `ring.pack` one after the other.
+    Raises CapacityExceeded, and gives nothing, unless all values are in the ring's signed range.
+    """
+    # Zeros that no writing has touched yet cost nothing, and bytes that were filled in place need not be copied.
+    packed = BytesIO(bytes(ring.size_bytes(bits, len(values))))
+    streams = _Streams(added, subtracted)
+    for part in _blocks(len(values), ring.computing_type(bits)):
+        block = ring.encode(values[part], bits)
+        streams.apply(block)
+        packed.write(ring.octets(block, bits).data)
+    return packed.getvalue()
 
 
 class Keystream:
@@ -73,18 +100,74 @@ class Keystream:
         return data
 
 
-def _apply(buffer: RingBuffer, keys: Sequence[bytes], step: _Step) -> None:
-    encryptors = [_cipher(key) for key in keys]
-    # update_into demands room for a block more than the data, though CTR never uses it.
-    scratch = bytearray(_BLOCK_BYTES + 15)
-    stream = np.frombuffer(scratch, dtype=buffer.dtype, count=_BLOCK_BYTES // buffer.itemsize)
-    zeros = memoryview(_ZEROS)
-    for start in range(0, len(buffer), len(stream)):
-        part = buffer[start : start + len(stream)]
-        # All keys on one part before the next: it stays in the cache, which a long vector as a whole would not.
-        for encryptor in encryptors:
-            encryptor.update_into(zeros[: part.nbytes], scratch)
-            step(part, stream[: len(part)], part)
+def _apply(buffer: RingBuffer, added: Sequence[bytes], subtracted: Sequence[bytes]) -> None:
+    streams = _Streams(added, subtracted)
+    for part in _blocks(len(buffer), buffer.dtype):
+        streams.apply(buffer[part])
+
+
+def _blocks(size: int, kind: np.dtype[Any]) -> Iterator[slice]:
+    step = _BLOCK_BYTES // kind.itemsize
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
+
+
+class _Streams:
+    """The streams of many keys, applied to one block after the other of one vector, from its start.
+
+    All keys on one block before the next: it stays in the cache, which a long vector as a whole would not.
+    """
+
+    def __init__(self, added: Sequence[bytes], subtracted: Sequence[bytes]) -> None:
+        self._steps: list[tuple[_Stream | _WideStream, _Step]] = [(_FASTEST(key), np.add) for key in added]
+        self._steps += [(_FASTEST(key), np.subtract) for key in subtracted]
+        self._room = memoryview(bytearray(_BLOCK_BYTES + _SPARE_BYTES))
+
+    def apply(self, block: RingBuffer) -> None:
+        """In place. Every block but the last has _BLOCK_BYTES."""
+        words = np.frombuffer(self._room, dtype=block.dtype, count=len(block))
+        for stream, step in self._steps:
+            stream.read_into(self._room, block.nbytes)
+            step(block, words, block)
+
+
+class _Stream:
+    """AES-256-CTR from block 0 on."""
+
+    def __init__(self, key: bytes) -> None:
+        self._update_into = _cipher(key).update_into
+
+    def read_into(self, room: memoryview, size: int) -> None:
+        """The next `size` bytes of the stream to the start of `room`, which has 15 more."""
+        self._update_into(_ZEROS[:size], room)
+
+
+class _WideStream:
+    """The same bytes in half the time, on processors that encrypt four blocks in one instruction.
+
+    OpenSSL uses these instructions for Galois/Counter Mode and not for plain counter mode. The former encrypts as the
+    latter does (NIST SP 800-38D, section 6.5), under a nonce of 12 zero bytes from block 2 on; the tag that it computes
+    as well is never asked for. Its counter has 32 bits, which is 64 GiB; a vector has to fit a frame of one.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._head: bytes = _cipher(key).update(bytes(_HEAD_BYTES))
+        self._update_into = Cipher(AES256(key), GCM(bytes(12))).encryptor().update_into
+
+    def read_into(self, room: memoryview, size: int) -> None:
+        head, self._head = self._head, b""
+        room[: len(head)] = head
+        if size > len(head):
+            self._update_into(_ZEROS[: size - len(head)], room[len(head) :])
+
+
+def _has_wide_aes() -> bool:
+    # numpy's name for processors with AVX-512 and VAES, which it looks up once for itself. Elsewhere the tag would cost
+    # more than the wide registers save: with AES-NI alone Galois/Counter Mode takes half as long again.
+    found = np.show_config(mode="dicts")
+    return "AVX512_ICL" in found.get("SIMD Extensions", {}).get("found", ())
+
+
+_FASTEST = _WideStream if _has_wide_aes() else _Stream
 
 
 def _cipher(key: bytes) -> Any:

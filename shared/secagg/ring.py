@@ -55,17 +55,27 @@ def reduce(values: NDArray[np.int64], bits: int) -> RingBuffer:
 
 def decode(buffer: RingBuffer, bits: int) -> NDArray[np.int64]:
     """The representatives in [-2^(b-1), 2^(b-1)), int64."""
-    shift = np.int64(64 - bits)
-    return (buffer.astype(np.uint64) << shift.astype(np.uint64)).view(np.int64) >> shift
+    kind = computing_type(bits)
+    unused = kind.type(8 * kind.itemsize - bits)
+    signed = np.dtype(f"<i{kind.itemsize}")
+    # The sign bit of the ring to the top of the word, and back down with its sign; most rings fill their words.
+    words = ((buffer << unused).view(signed) >> signed.type(unused)) if unused else buffer.view(signed)
+    return words.astype(np.int64)
 
 
 def pack(buffer: RingBuffer, bits: int) -> bytes:
     """`b / 8` little-endian bytes an element."""
+    return octets(buffer, bits).tobytes()
+
+
+def octets(buffer: RingBuffer, bits: int) -> NDArray[np.uint8]:
+    """What `pack` gives, uint8 (size_bytes,): `buffer` itself seen as bytes where nothing has to be cut."""
     width = bits // 8
-    contiguous = np.ascontiguousarray(buffer, dtype=computing_type(bits))
-    if contiguous.itemsize == width:
-        return contiguous.tobytes()
-    return contiguous.view(np.uint8).reshape(-1, contiguous.itemsize)[:, :width].tobytes()
+    words = np.ascontiguousarray(buffer, dtype=computing_type(bits))
+    seen = words.view(np.uint8)
+    if words.itemsize == width:
+        return seen
+    return np.ascontiguousarray(seen.reshape(-1, words.itemsize)[:, :width]).reshape(-1)
 
 
 def unpack(data: bytes, bits: int, num_coordinates: int) -> RingBuffer:

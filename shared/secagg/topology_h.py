@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import sha256
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -33,17 +32,17 @@ from shared.errors import (
 )
 from shared.roster import Roster
 from shared.secagg import discrete_gaussian, ring
-from shared.secagg.context import CONTEXT_BYTES, digest_fields, join_fields
+from shared.secagg.context import CONTEXT_BYTES, digest_fields, join_fields, vector_digest
 from shared.secagg.mask_sharing import MaskSharing
-from shared.secagg.prg import MaskSeed, add_keystreams, subtract_keystreams
+from shared.secagg.prg import MaskSeed, add_keystreams, mask_packed
 from shared.secagg.sealing import open_seal, seal
 
 RandomBytes = Callable[[int], bytes]
 SIGNATURE_BYTES = 64
 DIGEST_BYTES = 32
-_CONTRIBUTION = b"zhiyin/contribution/2"
-_ANSWER = b"zhiyin/answer/2"
-_COHORT = b"zhiyin/cohort/1"
+_CONTRIBUTION = b"zhiyin/contribution/3"
+_ANSWER = b"zhiyin/answer/3"
+_COHORT = b"zhiyin/cohort/2"
 _SEAL = b"zhiyin/seal-to/2"
 _SLOT = b"zhiyin/slot/1"
 
@@ -62,7 +61,7 @@ class ContributionHeader:
     """A contribution without its vector: all that a helper is shown.
 
     declared_users: how many users the client states in public; signed, so that a server cannot inflate a cohort.
-    seals: sorted by slot and helper. masked_digest: SHA-256 of the vector. signature: Ed25519 over it all.
+    seals: sorted by slot and helper. masked_digest: `vector_digest` of the vector. signature: Ed25519 over it all.
     """
 
     client: str
@@ -95,7 +94,7 @@ class Contribution:
     @cached_property
     def _masked_digest(self) -> bytes:
         # The dear part of checking a contribution: hashed once, however often its header is asked for.
-        return sha256(self.masked).digest()
+        return vector_digest(self.masked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,16 +136,14 @@ def contribute(
         raise PolicyViolation(f"each of the helpers {', '.join(sharing.helpers)} must have one key of its own")
     if declared_users < 1:
         raise BadSetting(f"declared_users must be at least 1, got {declared_users}")
-    buffer = ring.encode(values, bits)
     seeds = {slot: MaskSeed(random_bytes(32)) for slot in sharing.slots}
     seals = []
     for slot, helper in sharing.places:
         bound = _seal_data(ctx, client, slot, helper)
         sealed = seal(helper_keys[helper], seeds[slot].reveal(), associated=bound, random_bytes=random_bytes)
         seals.append(Seal(slot=slot, helper=helper, sealed=sealed))
-    subtract_keystreams(buffer, [seed.key(ctx) for seed in seeds.values()])
-    masked = ring.pack(buffer, bits)
-    digest = sha256(masked).digest()
+    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])
+    digest = vector_digest(masked)
     signature = signing_key.sign(_contribution_message(ctx, client, declared_users, tuple(seals), digest))
     return Contribution(
         client=client, ctx=ctx, declared_users=declared_users, masked=masked, seals=tuple(seals), signature=signature
@@ -366,7 +363,7 @@ def _contribution_message(
 
 def _answer_message(ctx: bytes, helper: str, slots: tuple[str, ...], cohort: bytes, mask_sum: bytes) -> bytes:
     named = join_fields(*(slot.encode() for slot in slots))
-    return join_fields(_ANSWER, ctx, helper.encode(), named, cohort, sha256(mask_sum).digest())
+    return join_fields(_ANSWER, ctx, helper.encode(), named, cohort, vector_digest(mask_sum))
 
 
 def _check_context(ctx: bytes) -> None:

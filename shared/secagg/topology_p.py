@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 
 from shared.errors import BadSetting, IllegalTransition, MalformedMessage, TooFewClients, WrongContext
 from shared.roster import Roster
-from shared.secagg import ring
 from shared.secagg.graph import quorum
 from shared.secagg.pairwise_keys import (
     dealing_key,
@@ -59,7 +58,7 @@ from shared.secagg.pairwise_messages import (
 )
 from shared.secagg.pairwise_state import Advertised, ClientState, Committed, Dealt, Finished, Masked
 from shared.secagg.pairwise_terms import PairwiseMinima, PairwiseTerms
-from shared.secagg.prg import Keystream, MaskSeed, add_keystreams, subtract_keystreams
+from shared.secagg.prg import Keystream, MaskSeed, mask_packed
 from shared.secagg.secret import Secret
 from shared.secagg.shamir import SHARE_BYTES, split
 from shared.secagg.share_complaint import ShareComplaint, complain_of_shares, open_dealt
@@ -184,20 +183,23 @@ def mask_vector(
     """
     before = _in_phase(state, Dealt)
     held = _open_deliveries(before, deliveries)
-    buffer = ring.encode(values, bits)
     private, bundles = private_key(before.mask_secret), before.agreement.bundles
     keys = {
         peer: pair_key(private, bundles[peer].mask_key, ctx=before.ctx, own=before.client, peer=peer)
         for peer, _ in held
     }
     own = MaskSeed(before.self_seed.reveal()).key(before.ctx)
-    add_keystreams(buffer, [own, *(key for peer, key in keys.items() if peer < before.client)])
-    subtract_keystreams(buffer, [key for peer, key in keys.items() if peer > before.client])
+    masked = mask_packed(
+        values,
+        bits,
+        added=[own, *(key for peer, key in keys.items() if peer < before.client)],
+        subtracted=[key for peer, key in keys.items() if peer > before.client],
+    )
     unsigned = MaskedVector(
         client=before.client,
         ctx=before.ctx,
         root=before.agreement.root,
-        masked=ring.pack(buffer, bits),
+        masked=masked,
         signature=b"",
     )
     after = Masked(

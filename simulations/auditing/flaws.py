@@ -5,7 +5,7 @@ Each flaw replaces one function of the running product by name and puts it back;
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from client.home import ClientHome
 from shared.clipping import UserVectors
 from shared.interactions import Interactions
 from shared.secagg import discrete_gaussian
+from shared.secagg.prg import mask_packed
 from shared.secagg.topology_h import Contribution
 
 StepKind = Literal["popularity", "pairs", "gradient"]
@@ -99,7 +100,11 @@ def answers_slowly_with_more(party: str) -> Any:
 
 def sends_without_mask() -> Any:
     """A client that seals its seeds and then forgets to subtract their streams."""
-    return replaced(shared.secagg.topology_h, "subtract_keystreams", lambda buffer, keys: None)
+
+    def bare(values: NDArray[np.int64], bits: int, *, subtracted: Sequence[bytes]) -> bytes:
+        return mask_packed(values, bits)
+
+    return replaced(shared.secagg.topology_h, "mask_packed", bare)
 
 
 def helpers_without_noise() -> Any:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.golden.blake3_reference import blake3
 from tests.golden.exchange_reference import prove
 from tests.golden.protocol_client import (
     SEALED_FIELDS,
@@ -172,7 +173,7 @@ def helped_messages() -> dict[int, bytes]:
     headers, parts = [], []
     for reply in replies:
         _, header, sections = unpack(reply)
-        digest = sha256(sections["masked"])
+        digest = blake3(sections["masked"])
         ctx = header.pop("ctx")
         headers.append({**header, "masked_digest": digest.hex()})
         parts += [header["client"].encode(), digest, bytes.fromhex(header["signature"])]
@@ -188,8 +189,8 @@ def helped_messages() -> dict[int, bytes]:
     # The mask sum of a helper that adds no noise: what it opened from its seals.
     seeds = [stream_of(name)(32) for name in ("amber", "birch")]
     total = [sum(each) for each in zip(*(mask(mask_key(seed, ctx), 24, 4) for seed in seeds), strict=True)]
-    mask_sum, cohort = ring_bytes(total, 24), sha256(joined(b"zhiyin/cohort/1", *parts))
-    message = joined(b"zhiyin/answer/2", bytes.fromhex(ctx), b"north", joined(b"north"), cohort, sha256(mask_sum))
+    mask_sum, cohort = ring_bytes(total, 24), sha256(joined(b"zhiyin/cohort/2", *parts))
+    message = joined(b"zhiyin/answer/3", bytes.fromhex(ctx), b"north", joined(b"north"), cohort, blake3(mask_sum))
     answer = {"helper": "north", "ctx": ctx, "slots": ["north"], "cohort": cohort.hex()}
     complaint = joined(b"zhiyin/complaint/1", bytes.fromhex(ctx), b"south", b"birch")
     digest = sha256(joined(b"zhiyin/inputs/1")).hex()

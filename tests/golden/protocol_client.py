@@ -1,4 +1,4 @@
-"""A client written from docs/protocol.md alone: integers, hashlib, json, struct, and the primitives of `cryptography`.
+"""A client from docs/protocol.md alone: integers, hashlib, json, struct, and primitives of `cryptography` and `blake3`.
 
 It imports nothing of the product. What it needs and the document does not say would be a gap in the document; section
 numbers in comments are the document's. It keeps no ledger and no policy, so it is no client to protect anybody with.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
 
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -39,6 +40,10 @@ def joined(*fields: bytes) -> bytes:
 
 def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
+
+
+def vector_digest(packed: bytes) -> bytes:
+    return blake3(packed).digest()
 
 
 def u64(number: int) -> bytes:
@@ -315,7 +320,7 @@ class HelpedTenant:
                 seals.append((slot, helper, seal(keys[helper], seed, place, random_bytes(32))))
         masked, users = ring_bytes(values, plan["bits"]), len(self._users)
         parts = [part for slot, helper, sealed in seals for part in (slot.encode(), helper.encode(), sealed)]
-        message = joined(b"zhiyin/contribution/2", ctx, self.name.encode(), u64(users), sha256(masked), *parts)
+        message = joined(b"zhiyin/contribution/3", ctx, self.name.encode(), u64(users), vector_digest(masked), *parts)
         header = {
             "client": self.name,
             "ctx": ctx.hex(),
@@ -401,7 +406,7 @@ class PairwiseTenant:
             sign_of = 1 if peer < self.name else -1
             values = [value + sign_of * each for value, each in zip(values, mask(key, bits, size), strict=True)]
         masked = ring_bytes(values, bits)
-        return self._say(21, b"zhiyin/pairwise-vector/1", [sha256(masked)], {}, {"masked": masked})
+        return self._say(21, b"zhiyin/pairwise-vector/2", [vector_digest(masked)], {}, {"masked": masked})
 
     def signature(self, frame: bytes) -> bytes:
         active = [each["client"] for each in self._asked(22, frame)["active"]]

@@ -1,7 +1,7 @@
 """A second, plain implementation of the formats, from their description and not from the product's code.
 
 `python -m tests.golden.secagg_reference` prints secagg_vectors.json. It shares the primitives of `cryptography` with
-the product, which the published vectors in the same file pin down, and nothing else.
+the product, which the published vectors in the same file pin down, and nothing else; BLAKE3 is a second one here too.
 """
 
 import hashlib
@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from tests.golden.blake3_reference import blake3
 
 
 def hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
@@ -121,7 +123,7 @@ def contribution(client: str, ctx: bytes, sharing: str) -> dict[str, Any]:
             seals.append((slot, helper, seal(sealing_public(helper), seed, associated, ephemeral)))
     masked = packed(values, 24)
     parts = [part for slot, helper, sealed in seals for part in (slot.encode(), helper.encode(), sealed)]
-    message = joined(b"zhiyin/contribution/2", ctx, client.encode(), struct.pack(">Q", 40), sha256(masked), *parts)
+    message = joined(b"zhiyin/contribution/3", ctx, client.encode(), struct.pack(">Q", 40), blake3(masked), *parts)
     signature = Ed25519PrivateKey.from_private_bytes(private("sign", client)).sign(message)
     header = {
         "client": client,
@@ -149,9 +151,9 @@ def answer(helper: str, slots: list[str], ctx: bytes, made: list[dict[str, Any]]
             total = [value + term for value, term in zip(total, mask(seed, ctx, 24, 5), strict=True)]
     mask_sum = packed(total, 24)
     parts = [part for each in made for part in cohort_part(each)]
-    cohort = sha256(joined(b"zhiyin/cohort/1", *parts))
+    cohort = sha256(joined(b"zhiyin/cohort/2", *parts))
     named = joined(*(slot.encode() for slot in slots))
-    message = joined(b"zhiyin/answer/2", ctx, helper.encode(), named, cohort, sha256(mask_sum))
+    message = joined(b"zhiyin/answer/3", ctx, helper.encode(), named, cohort, blake3(mask_sum))
     signature = Ed25519PrivateKey.from_private_bytes(private("sign", helper)).sign(message)
     header = {
         "helper": helper,
@@ -187,7 +189,7 @@ def complaint(helper: str, client: str, ctx: bytes) -> dict[str, Any]:
 
 
 def cohort_part(made: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
-    return made["client"].encode(), sha256(bytes.fromhex(made["masked"])), bytes.fromhex(made["signature"])
+    return made["client"].encode(), blake3(bytes.fromhex(made["masked"])), bytes.fromhex(made["signature"])
 
 
 def bad_frames(good: bytes) -> list[dict[str, str]]:
@@ -457,7 +459,7 @@ def pairwise() -> dict[str, Any]:
             "sealed": [each["sealed"].hex() for each in all_dealt[client]],
             "dealing_signature": signed_by(client, b"zhiyin/pairwise-dealing/1", ctx, root, name, *parts).hex(),
             "masked": vector.hex(),
-            "vector_signature": signed_by(client, b"zhiyin/pairwise-vector/1", ctx, root, name, sha256(vector)).hex(),
+            "vector_signature": signed_by(client, b"zhiyin/pairwise-vector/2", ctx, root, name, blake3(vector)).hex(),
             "active_signature": signed_by(client, b"zhiyin/pairwise-active/1", ctx, root, name, active).hex(),
             "unmasking_signature": signed_by(
                 client, b"zhiyin/pairwise-unmasking/1", ctx, root, name, active, held, b"").hex(),

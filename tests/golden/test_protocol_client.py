@@ -105,6 +105,7 @@ def test_the_client_knows_nothing_of_the_product() -> None:
         "collections",
         "itertools",
         "typing",
+        "blake3",
         "cryptography",
     }
 
@@ -217,7 +218,7 @@ def test_a_client_that_signs_without_lengths_is_refused(monkeypatch: pytest.Monk
     joined = protocol_client.joined
 
     def glued(*fields: bytes) -> bytes:
-        return b"".join(fields) if fields[0] == b"zhiyin/contribution/2" else joined(*fields)
+        return b"".join(fields) if fields[0] == b"zhiyin/contribution/3" else joined(*fields)
 
     monkeypatch.setattr(protocol_client, "joined", glued)
     with pytest.raises(BadSignature):

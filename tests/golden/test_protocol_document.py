@@ -19,7 +19,7 @@ from shared.frame import Frame, pack_frame, unpack_frame
 from shared.roster import Member, Roster
 from shared.secagg import graph, mask_sharing, ring, sealing, shamir
 from shared.secagg.cohorts import divide
-from shared.secagg.context import context, join_fields
+from shared.secagg.context import context, join_fields, vector_digest
 from shared.secagg.graph import build_graph
 from shared.secagg.pairwise_messages import SEALED_BYTES
 from shared.secagg.pairwise_terms import PairwiseTerms
@@ -52,7 +52,7 @@ def ticked(cell: str) -> list[str]:
 
 def test_every_example_is_recomputed_here() -> None:
     assert set(re.findall(r"<!-- example: (\S+) -->", DOCUMENT)) == {
-        "joined", "refusal", "mask", "context", "context-pairwise", "cohorts", "share",
+        "joined", "refusal", "mask", "vector-digest", "context", "context-pairwise", "cohorts", "share",
     }  # fmt: skip
 
 
@@ -80,6 +80,7 @@ def test_the_examples_are_what_the_code_makes() -> None:
     buffer = ring.zeros(24, 5)
     add_keystreams(buffer, [MaskSeed(bytes(range(32))).key(golden_context())])
     assert example("mask") == ring.pack(buffer, 24).hex()
+    assert example("vector-digest") == vector_digest(ring.pack(buffer, 24)).hex()
     drawn = b"".join(number.to_bytes(33, "big") for number in (2**255, shamir.PRIME - 1, 5))
     (share,) = split_at_seven(drawn)
     assert example("share") == share.hex()

@@ -126,18 +126,18 @@ PRIVACY: tuple[Mutant, ...] = (
         name="masks: none",
         adversary="A client seals its seeds and forgets to mask; the server reads its touched items.",
         path=_H,
-        old="    subtract_keystreams(buffer, [seed.key(ctx) for seed in seeds.values()])\n",
-        new="",
+        old="    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])\n",
+        new="    masked = mask_packed(values, bits)\n",
         tests=(f"{_MASKS}::test_guessing_the_touched_items_from_a_masked_vector_is_at_chance",),
     ),
     Mutant(
         name="masks: Mersenne Twister",
         adversary="Masks come from a statistical generator with a guessable seed; the server tries the seeds.",
         path=_H,
-        old="    subtract_keystreams(buffer, [seed.key(ctx) for seed in seeds.values()])\n",
+        old="    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])\n",
         new=(
-            "    weak = np.random.RandomState(2**28 - 7).randint(0, 2**bits, len(buffer), dtype=np.int64)\n"
-            "    np.subtract(buffer, weak.astype(buffer.dtype), out=buffer)\n"
+            "    weak = np.random.RandomState(2**28 - 7).randint(0, 2**bits, len(values), dtype=np.int64)\n"
+            "    masked = ring.pack(ring.reduce(values - weak, bits), bits)\n"
         ),
         tests=(f"{_MASKS}::test_guessing_the_touched_items_from_a_masked_vector_is_at_chance",),
     ),
@@ -164,8 +164,11 @@ PRIVACY: tuple[Mutant, ...] = (
         name="transcript: size of a vector",
         adversary="The server tells from the length of a message how much a client holds.",
         path=_H,
-        old="    masked = ring.pack(buffer, bits)\n",
-        new="    masked = ring.pack(buffer, bits)[: 64 + int(np.count_nonzero(values))]\n",
+        old="    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])\n",
+        new=(
+            "    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])\n"
+            "    masked = masked[: 64 + int(np.count_nonzero(values))]\n"
+        ),
         tests=(
             "tests/integration/test_sim_transcripts.py"
             "::test_whether_a_device_holds_a_history_shows_in_no_kind_order_word_or_size",

@@ -13,7 +13,7 @@ from shared.secagg import ring
 from shared.secagg.pairwise_keys import pair_key, private_key
 from shared.secagg.pairwise_messages import Agreement, MaskedVector
 from shared.secagg.pairwise_opening import deliveries_to
-from shared.secagg.prg import add_keystreams
+from shared.secagg.prg import mask_packed
 from tests.pairwise_cast import Course, Round
 
 STEPS = ("r0", "r1", "r2", "r3", "r4")
@@ -110,10 +110,10 @@ def test_a_masked_vector_is_noise_and_partial_sums_are_noise() -> None:
 
 def test_without_its_own_masks_the_sum_lies_open_before_anybody_unmasks(monkeypatch: pytest.MonkeyPatch) -> None:
     # The control of the test above: with the pairs' masks alone, a late vector or a lie about drop-outs opens one.
-    def pairs_only(buffer: ring.RingBuffer, keys: list[bytes]) -> None:
-        add_keystreams(buffer, keys[1:])
+    def pairs_only(values: Any, bits: int, *, added: list[bytes], subtracted: list[bytes]) -> bytes:
+        return mask_packed(values, bits, added=added[1:], subtracted=subtracted)
 
-    monkeypatch.setattr("shared.secagg.topology_p.add_keystreams", pairs_only)
+    monkeypatch.setattr("shared.secagg.topology_p.mask_packed", pairs_only)
     wide = Round(bits=64, num_coordinates=256)
     course = wide.run({name: np.ones(256, dtype=np.int64) for name in wide.names})
     total = sum(unpacked(vector, wide) for vector in course.vectors)

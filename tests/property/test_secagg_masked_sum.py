@@ -4,21 +4,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from shared.errors import CapacityExceeded, MalformedMessage
-from shared.secagg import ring
+from shared.secagg import prg, ring
 from shared.secagg.discrete_gaussian import sample
 from shared.secagg.mask_sharing import MaskSharing
-from shared.secagg.prg import Keystream, MaskSeed, add_keystreams, subtract_keystreams
+from shared.secagg.prg import Keystream, MaskSeed, add_keystreams, mask_packed, subtract_keystreams
 from tests.secagg_cast import HELPERS, ONE_MAY_BE_ABSENT, TENANTS, Round, random_bytes
 
 BITS = st.sampled_from(ring.WIDTHS)
-# Lengths around the block of the mask engine (64 KiB) and odd ones.
-LENGTHS = st.one_of(st.integers(1, 70), st.sampled_from([8191, 8192, 8193, 16383, 16385, 32767, 32769, 65537]))
+# Lengths around the block of the mask engine (128 KiB) and the head of its stream (32 bytes), and odd ones.
+LENGTHS = st.one_of(st.integers(1, 70), st.sampled_from([8193, 16383, 16385, 32767, 32768, 32769, 65537, 131073]))
 
 
 def signed(bits: int) -> st.SearchStrategy[int]:
@@ -133,6 +136,63 @@ def test_adding_and_subtracting_streams_cancel_and_the_streams_are_the_keys(
     assert np.array_equal(buffer, expected)
     subtract_keystreams(buffer, keys)
     assert np.array_equal(buffer, before)
+
+
+@given(
+    data=st.data(),
+    bits=BITS,
+    size=LENGTHS,
+    keys=st.lists(st.binary(min_size=32, max_size=32), max_size=3),
+    others=st.lists(st.binary(min_size=32, max_size=32), max_size=3),
+)
+@settings(max_examples=60, deadline=None)
+def test_masking_in_one_pass_gives_the_bytes_of_one_step_after_the_other(
+    data: Any, bits: int, size: int, keys: list[bytes], others: list[bytes]
+) -> None:
+    values = np.resize(data.draw(arrays(np.int64, 7, elements=signed(bits))), size)
+    kind = ring.computing_type(bits)
+    expected = ring.encode(values, bits)
+    for key in keys:
+        expected += np.frombuffer(Keystream(key).read(expected.nbytes), dtype=kind)
+    for key in others:
+        expected -= np.frombuffer(Keystream(key).read(expected.nbytes), dtype=kind)
+    before = values.copy()
+    assert mask_packed(values, bits, added=keys, subtracted=others) == ring.pack(expected, bits)
+    assert np.array_equal(values, before)
+
+
+@pytest.mark.parametrize("bits", [16, 24, 32])
+@pytest.mark.parametrize("size", [1, 16_385, 70_000])
+def test_one_value_outside_the_ring_is_refused_wherever_it_stands(bits: int, size: int) -> None:
+    half = 2 ** (bits - 1)
+    for place in {0, size // 2, size - 1}:
+        for value, is_refused in ((half, True), (-half - 1, True), (half - 1, False), (-half, False)):
+            values = np.zeros(size, dtype=np.int64)
+            values[place] = value
+            if is_refused:
+                with pytest.raises(CapacityExceeded):
+                    mask_packed(values, bits, subtracted=[bytes(32)])
+            else:
+                assert len(mask_packed(values, bits, subtracted=[bytes(32)])) == ring.size_bytes(bits, size)
+
+
+def test_a_strided_or_reversed_vector_is_masked_as_its_copy() -> None:
+    values = np.arange(-50_000, 50_000, dtype=np.int64)
+    for view in (values[::-1], values[::3], values[1:]):
+        assert mask_packed(view, 24, added=[bytes(32)]) == mask_packed(view.copy(), 24, added=[bytes(32)])
+
+
+@pytest.mark.parametrize("kind", ["_Stream", "_WideStream"])
+@pytest.mark.parametrize("size", [1, 15, 16, 31, 32, 33, 100, 131_071, 131_072, 131_073, 131_105, 400_001])
+def test_either_way_to_compute_a_stream_gives_counter_mode_from_block_zero(
+    kind: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prg, "_FASTEST", getattr(prg, kind))
+    key = bytes(range(32))
+    buffer = np.zeros(size, dtype=np.uint8)
+    add_keystreams(buffer, [key])
+    assert buffer.tobytes() == Keystream(key).read(size)
+    assert size < 32 or buffer[:16].tobytes() == Cipher(AES256(key), ECB()).encryptor().update(bytes(16))
 
 
 def test_a_keystream_read_in_parts_is_the_one_read_at_once() -> None:

@@ -7,7 +7,14 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from shared.errors import BadSignature, UnknownKey
 from shared.secagg import exchange_proof
-from shared.secagg.exchange_proof import POINT_BYTES, PROOF_BYTES, prove_exchange, require_on_curve, verify_exchange
+from shared.secagg.exchange_proof import (
+    POINT_BYTES,
+    PROOF_BYTES,
+    _legendre,
+    prove_exchange,
+    require_on_curve,
+    verify_exchange,
+)
 
 P = 2**255 - 19
 STATEMENT = b"these two, in this round"
@@ -127,6 +134,14 @@ def test_a_part_of_low_order_hides_no_other_exchange(which: str) -> None:
 def test_keys_of_low_order_give_no_proof(u: int) -> None:
     with pytest.raises(UnknownKey):
         prove_exchange(secret("anna"), public(secret("anna")), u.to_bytes(32, "little"), STATEMENT)
+
+
+def test_what_is_a_square_is_what_eulers_criterion_says() -> None:
+    prime = 2**255 - 19
+    few = [*range(70), *(2**power for power in range(250, 255)), *(prime - small for small in range(1, 70))]
+    many = [int.from_bytes(secret(f"number {number}"), "little") % prime for number in range(300)]
+    for value in (*few, *many):
+        assert _legendre(value) % prime == pow(value, (prime - 1) // 2, prime)
 
 
 def test_a_key_on_the_twist_is_told_from_one_on_the_curve() -> None:
