@@ -62,7 +62,7 @@ def digest_fields(*fields: bytes) -> bytes:
 
 
 def vector_digest(packed: bytes) -> bytes:
-    """BLAKE3 of a packed vector, 32 bytes: what is signed in its place (docs/adr/0011-blake3-for-vectors.md).
+    """BLAKE3 of a packed vector, 32 bytes: what is signed in its place (docs/adr/0012-blake3-for-vectors.md).
 
     Vectors are megabytes and hashed by their sender and again by the server. Everything else is SHA-256.
     """
