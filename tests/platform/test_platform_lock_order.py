@@ -161,7 +161,7 @@ def test_a_buyer_is_erased_while_an_order_is_placed(shop: Shop) -> None:
         return buyer.post("/orders", {"lines": [{"product_id": "prd_free"}]}, key="k")
 
     with meanwhile(shop, hold, order) as (session, answers):
-        erase_everything(session, FEATURES, buyer.id, kept[0].password_hash, shop.clock())
+        erase_everything(session, FEATURES, shop.app.state.erasures, buyer.id, kept[0].password_hash, shop.clock())
     assert answers[0].status_code == 401, answers[0].text
     assert traces(shop, buyer) == {}
 
