@@ -44,7 +44,7 @@ from simulations.demo.shop import Shop
 from simulations.demo.training import DeployedTrainer, InProcessTrainer, Published, Trainer, demo_plan, train
 from simulations.deployment.certificates import ServerCertificates
 from simulations.deployment.federation import REPOSITORY, Federation, FederationSettings, Tenant
-from simulations.deployment.processes import free_ports
+from simulations.deployment.processes import free_ports, require_free_port
 from simulations.marketplace import generate
 
 demo_app = typer.Typer(add_completion=False)
@@ -103,6 +103,9 @@ def demo(
         trainings=trainings or (3 if in_process else 4),
         topology=get_args(Topology)[list(DemoTopology).index(topology)],
     )
+    if port and not in_process:
+        # At once, and not after the minute until it is needed.
+        require_free_port(port, purpose="the SuperLink")
     folder = _fresh_folder(out)
     with _terminated_like_interrupted(), contextlib.ExitStack() as stack:
         done = _run(console, settings, folder, stack, in_process=in_process, port=port)
