@@ -62,7 +62,7 @@ class FederationSettings:
     folder: Path
     project: Path
     tenants: tuple[Tenant, ...]
-    poll_seconds: float = 0.2
+    poll_seconds: float = 0.5
     heartbeat_seconds: float = 10.0
     port: int = 0
     durable: bool = True
