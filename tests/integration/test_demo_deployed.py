@@ -87,7 +87,7 @@ def roles_of(output: str) -> dict[str, list[str]]:
     """Log in as everybody whom the demonstration named."""
     said = output.partition("The platform runs at ")[2]
     server, found = PlatformServer(said.split()[0]), {}
-    for who, email, password in re.findall(r"^\W*([a-z][a-z -]+?)\W+(\S+@example\.org)\W+(\S+)\W*$", said, re.M):
+    for who, email, password in re.findall(r"^\W*([a-z][a-z -]+?)\W+(\S+@example\.org)[\s│]+(\S+)[\s│]*$", said, re.M):
         server.log_in_person(email, password)
         found[who] = server.ask("GET", "/me")["roles"]
     # The last of them is the learner.
