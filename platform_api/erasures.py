@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class ErasureJournal:
         self.path = path
 
     def add(self, ids: Iterable[str]) -> None:
-        """Append, and return once it is on the disk. Raises OSError; then it may or may not be there."""
+        """Append, and return once it is on the disk. Raises OSError; then it is taken out again, if that can be."""
         lines = "".join(f"{one}\n" for one in ids).encode("ascii")
         with os.fdopen(os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600), "r+b", buffering=0) as file:
             # Several processes may have the file open: one line is whole before the next begins.
@@ -41,11 +42,18 @@ class ErasureJournal:
             if size:
                 file.seek(size - 1)
                 lines = lines if file.read(1) == b"\n" else b"\n" + lines
-            if file.write(lines) != len(lines):
-                raise OSError("the line could not be written as a whole")
-            os.fsync(file.fileno())
-            if not size:
-                sync_folder(self.path.absolute().parent)
+            try:
+                if file.write(lines) != len(lines):
+                    raise OSError("the line could not be written as a whole")
+                os.fsync(file.fileno())
+                if not size:
+                    sync_folder(self.path.absolute().parent)
+            except OSError:
+                # Whoever is told that nothing was erased is not erased at the next start.
+                with suppress(OSError):
+                    file.truncate(size)
+                    os.fsync(file.fileno())
+                raise
 
     def read(self) -> Recorded:
         """Everything that was recorded. Raises OSError for a file that is there and cannot be read."""

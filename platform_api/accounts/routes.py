@@ -23,7 +23,7 @@ from platform_api.accounts.schemas import (
 from platform_api.accounts.tables import MachineClient, User
 from platform_api.clock import Now
 from platform_api.cursors import Page, Paging
-from platform_api.database import Hashing, ReadSession, Turn, WriteSession
+from platform_api.database import Hashing, ReadSession, Turn, WriteSession, hold_caller
 from platform_api.problems import Problem
 from platform_api.rates import Attempt
 from platform_api.tokens import Claims, issue
@@ -150,6 +150,7 @@ def enrol_client(request: Request, wish: NewClient, hashing: Hashing, now: Now) 
     secret = service.new_secret()
     secret_hash = service.hash_of(secret)
     with request.app.state.database.writing() as session:
+        hold_caller(request, session)
         client = service.enrol_client(session, wish, now, secret_hash)
     return ClientCredentials(**_client(client).model_dump(), client_secret=secret)
 

@@ -17,6 +17,7 @@ from platform_api.catalogue.schemas import NewProduct, ProductChange, State
 from platform_api.catalogue.tables import Category, ConsultingSlot, Product, ProductVersion
 from platform_api.columns import new_id
 from platform_api.database import ALIVE
+from platform_api.orders import sellers
 from platform_api.problems import Problem
 from platform_api.search import index
 
@@ -51,6 +52,8 @@ def create(session: Session, caller: Caller, wish: NewProduct, now: datetime) ->
         id=new_id("prd"), kind=wish.kind, user_id=caller.id, tenant_id=caller.tenant_id or None, created_at=now
     )
     session.add(product)
+    if product.tenant_id is None:
+        sellers.opened(session, caller.id, now)
     session.flush()
     first = ProductVersion(product_id=product.id, number=1, created_at=now, **wish.model_dump(include=set(_COPIED)))
     session.add(first)

@@ -62,10 +62,8 @@ def sweep(till: Till, keep: Retention, now: datetime, stopping: Callable[[], boo
     failed: list[str] = []
 
     def orders() -> None:
-        for finding in overdue(till, now):
+        for finding in overdue(till, now, stopping):
             counts["orders" if finding.action == "corrected" else "orders_for_a_person"] += 1
-            if stopping():
-                return
 
     def rows(name: str, step: Callable[[Session, datetime], int], before: datetime) -> Callable[[], None]:
         return lambda: _in_batches(till.database, counts, name, lambda session: step(session, before), stopping)

@@ -1,4 +1,4 @@
-"""Accounts of creators without a tenant, opened with their first order: what they are owed is booked there.
+"""Accounts of creators without a tenant, opened with their first product: what they are owed is booked there.
 
 The ledger cannot be changed, so it must name nobody: it has the account's id, and only the account names the creator.
 """
@@ -23,7 +23,7 @@ def accounts_of(session: Session, products: Iterable[Sellable], now: datetime) -
     """
     # By id, so that two orders that open the same accounts wait for each other instead of both.
     creators = sorted({product.creator_user_id for product in products if not product.seller_tenant_id})
-    return {creator: _opened(session, creator, now).id for creator in creators}
+    return {creator: opened(session, creator, now).id for creator in creators}
 
 
 def account_of(session: Session, user_id: str) -> CreatorAccount | None:
@@ -36,11 +36,15 @@ def disown(session: Session, user_id: str) -> None:
     session.exec(update(CreatorAccount).where(col(CreatorAccount.user_id) == user_id).values(user_id=None))
 
 
-def _opened(session: Session, user_id: str, now: datetime) -> CreatorAccount:
+def opened(session: Session, user_id: str, now: datetime) -> CreatorAccount:
+    """This creator's account, new where there was none. Raises Problem (404) for one who was erased.
+
+    Opened by the creator's own request for a product, which keeps them from being erased meanwhile. An order finds it
+    there and locks nobody; only where something else than the catalogue sells does it open one.
+    """
     found = account_of(session, user_id)
     if found is not None:
         return found
-    # Held against an erasure at the same time, which would leave an account that still names somebody.
     held = select(User).where(col(User.id) == user_id).with_for_update(read=True, key_share=True)
     creator = session.exec(held.execution_options(populate_existing=True)).one_or_none()
     if creator is None or creator.erased_at is not None:

@@ -6,7 +6,7 @@ flagged for a person. Run twice, the second run corrects nothing.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -19,12 +19,13 @@ from platform_api.orders.queries import overdue_orders
 from platform_api.orders.rules import CLOSED, PAID
 from platform_api.orders.tables import Order
 from platform_api.payments import ledger, refunds
-from platform_api.payments.provider import ProviderIntent, ProviderRefund, ProviderRefused
+from platform_api.payments.provider import ProviderIntent, ProviderRefund, ProviderRefused, ProviderUnavailable
 from platform_api.payments.settling import PAID_FOR_NOBODY
 from platform_api.payments.tables import Refund
 from platform_api.problems import Problem
 
 _ORDERS_AT_ONCE = 200
+_UNANSWERED_IN_A_ROW = 3
 Kind = Literal[
     "paid-there-open-here",  # a payment's message was lost
     "closed-there-open-here",
@@ -38,6 +39,7 @@ Kind = Literal[
     "paid-there-closed-here",
     "paid-here-not-there",
     "refund-here-not-there",
+    "not-answered-for",  # the provider gave no usable answer about this order; the next run asks again
     "journal-unbalanced",
     "books-differ",  # what the provider holds is not what our ledger says
 ]
@@ -113,20 +115,35 @@ def _intent(till: Till, intent: ProviderIntent, now: datetime) -> Iterator[Findi
         yield Finding(kind="intent-not-noted", subject_id=order.id, action="corrected")
 
 
-def overdue(till: Till, now: datetime) -> Iterator[Finding]:
-    """Close what was not paid in time, one order after the other. Raises ProviderUnavailable."""
+def overdue(till: Till, now: datetime, stopping: Callable[[], bool] = lambda: False) -> Iterator[Finding]:
+    """Close what was not paid in time, one order after the other.
+
+    stopping: asked before each. An order that the provider does not answer for keeps no other from its turn; raises
+    ProviderUnavailable once it answered for none of several in a row, or for none at all.
+    """
+    unanswered, answered, last = 0, 0, None
     for order_id in _overdue_ids(till, now):
+        if stopping():
+            return
         try:
             intent = till.cancelled_intent(order_id)
+            unanswered, answered = 0, answered + 1
             if intent is not None and till.hear(order_id, intent, now):
                 kind: Kind = "paid-there-open-here" if intent.status == "succeeded" else "overdue"
                 yield Finding(kind=kind, subject_id=order_id, action="corrected")
+        except ProviderUnavailable as error:
+            unanswered, last = unanswered + 1, error
+            if unanswered == _UNANSWERED_IN_A_ROW:
+                raise
+            yield Finding(kind="not-answered-for", subject_id=order_id, action="flagged")
         except ProviderRefused as refused:
             yield Finding(kind="states-differ", subject_id=order_id, action="flagged", detail=str(refused))
         except Problem as problem:
             if problem.slug != "payment-differs":
                 raise
             yield Finding(kind="states-differ", subject_id=order_id, action="flagged", detail=problem.detail or "")
+    if last is not None and not answered:
+        raise last
 
 
 def _overdue_ids(till: Till, now: datetime) -> Iterator[str]:

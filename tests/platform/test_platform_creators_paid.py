@@ -125,9 +125,25 @@ def test_the_catalogue_says_who_sells(shop: Shop) -> None:
         for who, step in ((person, "submit"), (market.reviewer, "publish")):
             assert market.step(who, product_id, step).status_code == 200
     with shop.app.state.database.reading() as session:
+        # Opened with the product, so that no order has to hold its creator.
+        opened = sellers.account_of(session, alone.id)
+        assert opened is not None
+        assert sellers.account_of(session, employed.id) is None
         told = [CatalogueShelf().sellable(session, product_id) for product_id in ids]
     assert [sold.seller_tenant_id for sold in told] == ["", tenant]
     assert told[0].creator_user_id == alone.id
+
+
+def test_a_buyer_is_told_nothing_of_what_the_seller_is_owed(market: Market) -> None:
+    maker(market, "prd_wang")
+    learner = market.shop.register()
+    assert market.order(learner, "prd_wang").status_code == 201
+    with market.shop.app.state.database.reading() as session:
+        [seller] = session.execute(text("SELECT id FROM creator_accounts")).scalars().all()
+    export = learner.get("/me/export")
+    assert export.status_code == 200
+    assert "prd_wang" in export.text
+    assert seller not in export.text
 
 
 def test_the_database_refuses_a_sellers_share_without_one_seller(market: Market) -> None:

@@ -123,3 +123,21 @@ def test_log_ins_at_the_moment_of_an_erasure_leave_none_behind(shop: Shop) -> No
     assert statuses[4] == 200
     assert set(statuses) <= {200, 401}
     assert rows(shop, "login_families") == 0
+
+
+def test_an_operator_who_is_erased_while_a_secret_is_hashed_enrols_no_program(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = shop.register(None, "platform-operator")
+    hash_of = service.hash_of
+
+    def erased_meanwhile(secret: str) -> str:
+        assert operator.post("/me/erase", {"password": PASSWORD}).status_code == 200
+        return hash_of(secret)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "hash_of", erased_meanwhile)
+        answer = operator.post("/clients", {"name": "program", "scopes": ["models:publish"], "tenant_id": None})
+    assert answer.status_code == 401, answer.text
+    with shop.app.state.database.reading() as session:
+        assert session.execute(text("SELECT count(*) FROM machine_clients")).scalar_one() == 0

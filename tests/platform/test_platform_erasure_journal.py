@@ -1,5 +1,6 @@
 """Who was erased stays erased: recorded before it counts, in a file that a restore does not take back."""
 
+import errno
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +133,23 @@ def test_what_cannot_be_recorded_is_not_erased(shop: Shop, tmp_path: Path) -> No
     journal_of(shop).rmdir()
     assert erase(person).status_code == 200
     assert named(shop) == set()
+
+
+@ON_SQLITE
+def test_a_line_that_does_not_reach_the_disk_is_taken_out_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = shop.register("first@example.org"), shop.register("second@example.org")
+    assert erase(first).status_code == 200
+    before = journal_of(shop).read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert erase(second).status_code == 503
+    assert journal_of(shop).read_bytes() == before
+    settle(shop.settings, shop.app.state.database, shop.clock.now)
+    assert named(shop) == {"second@example.org"}
 
 
 @ON_SQLITE

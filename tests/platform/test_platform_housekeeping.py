@@ -21,6 +21,8 @@ from platform_api.housekeeping import sweeps
 from platform_api.housekeeping.background import sweeping, take_turn
 from platform_api.housekeeping.sweeps import Swept, retention_of, sweep
 from platform_api.idempotency import IdempotentRequest
+from platform_api.orders.checkout import Till
+from platform_api.payments.provider import ProviderUnavailable
 from platform_api.payments.reconcile import reconcile
 from platform_api.payments.signatures import TOLERANCE
 from platform_api.sandbox import provider as sandbox
@@ -216,6 +218,28 @@ def test_a_sweep_that_fails_is_logged_without_values_and_made_up_for(market: Mar
     [line] = logs
     assert (line["event"], line["what"], line["error"]) == ("a sweep failed", "orders", "ProviderUnavailable")
     assert order["id"] not in str(logs)
+    assert swept(market).counts["orders"] == 1
+
+
+def test_an_order_that_is_not_answered_for_keeps_no_other_from_its_turn(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = market.shop.register()
+    ids = sorted(market.order(learner, name, key=name).json()["id"] for name in ("prd_course", "prd_book"))
+    put_clock(market, timedelta(minutes=31))
+    cancelled = Till.cancelled_intent
+
+    def but_the_first(till: Till, order_id: str) -> Any:
+        if order_id == ids[0]:
+            raise ProviderUnavailable
+        return cancelled(till, order_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Till, "cancelled_intent", but_the_first)
+        assert swept(market).counts["orders"] == 1
+        stopped = sweep(market.till, retention_of(market.shop.settings), market.shop.clock.now, lambda: True)
+        assert (stopped.counts["orders"], stopped.failed) == (0, ())
+    assert [learner.get(f"/orders/{one}").json()["status"] for one in ids] == ["pending", "expired"]
     assert swept(market).counts["orders"] == 1
 
 
