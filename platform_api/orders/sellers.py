@@ -27,7 +27,7 @@ def accounts_of(session: Session, products: Iterable[Sellable], now: datetime) -
 
 
 def account_of(session: Session, user_id: str) -> CreatorAccount | None:
-    """A creator's account, once something of theirs was ordered."""
+    """A creator's account, once they have made a product without a tenant."""
     return session.exec(select(CreatorAccount).where(col(CreatorAccount.user_id) == user_id)).one_or_none()
 
 

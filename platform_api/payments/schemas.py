@@ -67,7 +67,7 @@ class Earnings(BaseModel):
 
 
 class CreatorAccountEntry(BaseModel):
-    """The account of a creator without a tenant. id: empty before the first order for something of theirs."""
+    """The account of a creator without a tenant. id: empty before the first product of theirs."""
 
     id: str
     items: list[Earnings]
