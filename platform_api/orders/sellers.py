@@ -1,6 +1,7 @@
 """Accounts of creators without a tenant, opened with their first product: what they are owed is booked there.
 
-The ledger cannot be changed, so it must name nobody: it has the account's id, and only the account names the creator.
+The ledger cannot be changed, so it must name nobody: it has the account's id alone. The account, and the products that
+were sold, lead from there to the creator's row among the users, which an erasure empties.
 """
 
 from collections.abc import Iterable
