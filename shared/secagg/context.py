@@ -66,7 +66,23 @@ def vector_digest(packed: bytes) -> bytes:
 
     Vectors are megabytes and hashed by their sender and again by the server. Everything else is SHA-256.
     """
-    return blake3(packed).digest()
+    hasher = VectorHasher()
+    hasher.update(packed)
+    return hasher.digest()
+
+
+class VectorHasher:
+    """`vector_digest` of a vector that is given in parts, while they are still in the processor's cache."""
+
+    def __init__(self) -> None:
+        self._hasher = blake3()
+
+    def update(self, packed: bytes | memoryview) -> None:
+        self._hasher.update(packed)
+
+    def digest(self) -> bytes:
+        """Of all parts so far, one after the other."""
+        return bytes(self._hasher.digest())
 
 
 def join_fields(*fields: bytes) -> bytes:

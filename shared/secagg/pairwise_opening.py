@@ -22,7 +22,7 @@ from shared.secagg.pairwise_messages import (
     active_digest,
     verify,
 )
-from shared.secagg.prg import MaskSeed, add_keystreams, subtract_keystreams
+from shared.secagg.prg import MaskSeed, sum_packed
 from shared.secagg.secret import Secret
 from shared.secagg.shamir import Interpolation
 
@@ -101,16 +101,16 @@ def open_pairwise_sum(
     for unmasking in unmaskings:
         _check_unmasking(unmasking, active, dealt, agreement=agreement, roster=roster, now=now)
     shares = _Shares(agreement, dealings, unmaskings)
-    total = ring.zeros(bits, num_coordinates)
-    for vector in vectors:
-        np.add(total, ring.unpack(vector.masked, bits, num_coordinates), out=total)
-    _remove_masks(total, set(active), set(dealt), agreement, shares)
-    return OpenedSum(total=ring.decode(total, bits), active=active, liars=tuple(sorted(shares.liars)))
+    added, subtracted = _masks_left(set(active), set(dealt), agreement, shares)
+    masked = [vector.masked for vector in vectors]
+    total = sum_packed(masked, bits, num_coordinates, added=subtracted, subtracted=added)
+    return OpenedSum(total=total, active=active, liars=tuple(sorted(shares.liars)))
 
 
-def _remove_masks(
-    total: ring.RingBuffer, active: set[str], dealt: set[str], agreement: Agreement, shares: "_Shares"
-) -> None:
+def _masks_left(
+    active: set[str], dealt: set[str], agreement: Agreement, shares: "_Shares"
+) -> tuple[list[bytes], list[bytes]]:
+    """Keys of the streams that the vectors' sum holds: those that were added, those that were subtracted."""
     ctx = agreement.ctx
     added = [MaskSeed(shares.self_seed(owner)).key(ctx) for owner in sorted(active)]
     subtracted: list[bytes] = []
@@ -123,8 +123,7 @@ def _remove_masks(
             key = pair_key(private, agreement.bundles[peer].mask_key, ctx=ctx, own=owner, peer=peer)
             # The peer added the mask if the dropped party comes before it.
             (added if owner < peer else subtracted).append(key)
-    subtract_keystreams(total, added)
-    add_keystreams(total, subtracted)
+    return added, subtracted
 
 
 class _Shares:

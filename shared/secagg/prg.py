@@ -33,6 +33,7 @@ _HEAD_BYTES = 32
 _LABEL = b"zhiyin/mask/1"
 
 _Step = Callable[[RingBuffer, RingBuffer, RingBuffer], Any]
+Watch = Callable[[memoryview], object]
 
 
 class MaskSeed:
@@ -71,21 +72,66 @@ def subtract_keystreams(buffer: RingBuffer, keys: Sequence[bytes]) -> None:
 
 
 def mask_packed(
-    values: NDArray[np.int64], bits: int, *, added: Sequence[bytes] = (), subtracted: Sequence[bytes] = ()
+    values: NDArray[np.int64],
+    bits: int,
+    *,
+    added: Sequence[bytes] = (),
+    subtracted: Sequence[bytes] = (),
+    watch: Watch | None = None,
 ) -> bytes:
     """Signed integers plus the streams of the keys in `added`, minus those in `subtracted`, packed for sending.
 
     The same bytes as `ring.encode`, `add_keystreams`, `subtract_keystreams` and `ring.pack` one after the other.
+    watch: is shown the packed bytes from first to last, in parts, each as soon as it is done; for a digest.
     Raises CapacityExceeded, and gives nothing, unless all values are in the ring's signed range.
     """
-    # Zeros that no writing has touched yet cost nothing, and bytes that were filled in place need not be copied.
-    packed = BytesIO(bytes(ring.size_bytes(bits, len(values))))
+    return _packed(len(values), bits, _Streams(added, subtracted), lambda part: ring.encode(values[part], bits), watch)
+
+
+def keystream_sum(
+    num_coordinates: int,
+    bits: int,
+    keys: Sequence[bytes],
+    *,
+    noise: NDArray[np.int64] | None = None,
+    watch: Watch | None = None,
+) -> bytes:
+    """The sum of the keys' streams and of `noise` (num_coordinates,), which is taken modulo 2^b, packed for sending.
+
+    watch: as for `mask_packed`.
+    """
+
+    def start(part: slice) -> RingBuffer:
+        return ring.zeros(bits, part.stop - part.start) if noise is None else ring.reduce(noise[part], bits)
+
+    return _packed(num_coordinates, bits, _Streams(keys, ()), start, watch)
+
+
+def sum_packed(
+    vectors: Sequence[bytes],
+    bits: int,
+    num_coordinates: int,
+    *,
+    added: Sequence[bytes] = (),
+    subtracted: Sequence[bytes] = (),
+) -> NDArray[np.int64]:
+    """The sum of packed vectors, plus the streams of the keys in `added`, minus those in `subtracted`, decoded.
+
+    int64 (num_coordinates,) in [-2^(b-1), 2^(b-1)). Raises MalformedMessage for a vector of another length.
+    """
+    for vector in vectors:
+        ring.check_size(vector, bits, num_coordinates)
+    total = np.empty(num_coordinates, dtype=np.int64)
     streams = _Streams(added, subtracted)
-    for part in _blocks(len(values), ring.computing_type(bits)):
-        block = ring.encode(values[part], bits)
+    views = [memoryview(vector) for vector in vectors]
+    for part in _blocks(num_coordinates, ring.computing_type(bits)):
+        octets, length = _octets(part, bits), part.stop - part.start
+        block = ring.zeros(bits, length)
+        for view in views:
+            np.add(block, ring.unpack(view[octets], bits, length), out=block)
         streams.apply(block)
-        packed.write(ring.octets(block, bits).data)
-    return packed.getvalue()
+        total[part] = ring.decode(block, bits)
+    return total
 
 
 class Keystream:
@@ -106,9 +152,33 @@ def _apply(buffer: RingBuffer, added: Sequence[bytes], subtracted: Sequence[byte
         streams.apply(buffer[part])
 
 
+def _packed(
+    num_coordinates: int,
+    bits: int,
+    streams: "_Streams",
+    start: Callable[[slice], RingBuffer],
+    watch: Watch | None,
+) -> bytes:
+    # Zeros that no writing has touched yet cost nothing, and bytes that were filled in place need not be copied. A
+    # block is worked on elsewhere and written once: memory that the kernel hands out meanwhile is slow to work on.
+    packed = BytesIO(bytes(ring.size_bytes(bits, num_coordinates)))
+    for part in _blocks(num_coordinates, ring.computing_type(bits)):
+        block = start(part)
+        streams.apply(block)
+        octets = ring.octets(block, bits).data
+        if watch is not None:
+            watch(octets)
+        packed.write(octets)
+    return packed.getvalue()
+
+
 def _blocks(size: int, kind: np.dtype[Any]) -> Iterator[slice]:
     step = _BLOCK_BYTES // kind.itemsize
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
+
+
+def _octets(part: slice, bits: int) -> slice:
+    return slice(ring.size_bytes(bits, part.start), ring.size_bytes(bits, part.stop))
 
 
 class _Streams:

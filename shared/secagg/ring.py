@@ -42,10 +42,15 @@ def zeros(bits: int, num_coordinates: int) -> RingBuffer:
 
 def encode(values: NDArray[np.int64], bits: int) -> RingBuffer:
     """Signed integers as ring elements; raises CapacityExceeded unless all lie in [-2^(b-1), 2^(b-1))."""
-    half = 2 ** (bits - 1)
-    if len(values) and not -half <= int(values.min()) <= int(values.max()) < half:
+    kind, half = computing_type(bits), 2 ** (bits - 1)
+    try:
+        # One pass that casts and compares; looking for the least and the largest would be two more.
+        words = values.astype(f"<i{kind.itemsize}", casting="same_value")
+    except ValueError as error:
+        raise CapacityExceeded(f"a value leaves the signed range of {bits} bits") from error
+    if bits < 8 * kind.itemsize and len(words) and not -half <= int(words.min()) <= int(words.max()) < half:
         raise CapacityExceeded(f"a value leaves the signed range of {bits} bits")
-    return reduce(values, bits)
+    return words.view(kind)
 
 
 def reduce(values: NDArray[np.int64], bits: int) -> RingBuffer:
@@ -78,11 +83,16 @@ def octets(buffer: RingBuffer, bits: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(seen.reshape(-1, words.itemsize)[:, :width]).reshape(-1)
 
 
-def unpack(data: bytes, bits: int, num_coordinates: int) -> RingBuffer:
-    """Inverse of `pack`, read-only where it shares `data`; raises MalformedMessage for another length."""
+def check_size(data: bytes | memoryview, bits: int, num_coordinates: int) -> None:
+    """Raise MalformedMessage unless `data` is as long as a packed vector."""
     expected = size_bytes(bits, num_coordinates)
     if len(data) != expected:
         raise MalformedMessage(f"{num_coordinates} coordinates in {bits} bits are {expected} bytes, got {len(data)}")
+
+
+def unpack(data: bytes | memoryview, bits: int, num_coordinates: int) -> RingBuffer:
+    """Inverse of `pack`, read-only where it shares `data`; raises MalformedMessage for another length."""
+    check_size(data, bits, num_coordinates)
     kind, width = computing_type(bits), bits // 8
     if kind.itemsize == width:
         return np.frombuffer(data, dtype=kind)

@@ -32,9 +32,9 @@ from shared.errors import (
 )
 from shared.roster import Roster
 from shared.secagg import discrete_gaussian, ring
-from shared.secagg.context import CONTEXT_BYTES, digest_fields, join_fields, vector_digest
+from shared.secagg.context import CONTEXT_BYTES, VectorHasher, digest_fields, join_fields, vector_digest
 from shared.secagg.mask_sharing import MaskSharing
-from shared.secagg.prg import MaskSeed, add_keystreams, mask_packed
+from shared.secagg.prg import MaskSeed, keystream_sum, mask_packed, sum_packed
 from shared.secagg.sealing import open_seal, seal
 
 RandomBytes = Callable[[int], bytes]
@@ -142,9 +142,11 @@ def contribute(
         bound = _seal_data(ctx, client, slot, helper)
         sealed = seal(helper_keys[helper], seeds[slot].reveal(), associated=bound, random_bytes=random_bytes)
         seals.append(Seal(slot=slot, helper=helper, sealed=sealed))
-    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])
-    digest = vector_digest(masked)
-    signature = signing_key.sign(_contribution_message(ctx, client, declared_users, tuple(seals), digest))
+    hasher = VectorHasher()
+    keys = [seed.key(ctx) for seed in seeds.values()]
+    masked = mask_packed(values, bits, subtracted=keys, watch=hasher.update)
+    message = _contribution_message(ctx, client, declared_users, tuple(seals), hasher.digest())
+    signature = signing_key.sign(message)
     return Contribution(
         client=client, ctx=ctx, declared_users=declared_users, masked=masked, seals=tuple(seals), signature=signature
     )
@@ -199,7 +201,8 @@ def verify_answer(
     if answer.cohort != cohort:
         raise WrongContext(f"the answer of {answer.helper} is for another set of contributions")
     _check_size(answer.mask_sum, answer.helper, ring.size_bytes(bits, num_coordinates))
-    member.verify(answer.signature, _answer_message(ctx, answer.helper, answer.slots, answer.cohort, answer.mask_sum))
+    digest = vector_digest(answer.mask_sum)
+    member.verify(answer.signature, _answer_message(ctx, answer.helper, answer.slots, answer.cohort, digest))
 
 
 def slot_contexts(ctx: bytes, slots: Iterable[str]) -> tuple[bytes, ...]:
@@ -250,13 +253,10 @@ def helper_answer(
         for header in contributions
         for slot in slots
     ]
-    buffer = ring.zeros(bits, num_coordinates)
-    add_keystreams(buffer, keys)
-    if noise_std is not None:
-        noise = discrete_gaussian.sample(noise_std, num_coordinates, random_bytes)
-        np.add(buffer, ring.reduce(noise, bits), out=buffer)
-    mask_sum, cohort = ring.pack(buffer, bits), cohort_digest(contributions)
-    signature = signing_key.sign(_answer_message(ctx, helper, slots, cohort, mask_sum))
+    noise = None if noise_std is None else discrete_gaussian.sample(noise_std, num_coordinates, random_bytes)
+    hasher, cohort = VectorHasher(), cohort_digest(contributions)
+    mask_sum = keystream_sum(num_coordinates, bits, keys, noise=noise, watch=hasher.update)
+    signature = signing_key.sign(_answer_message(ctx, helper, slots, cohort, hasher.digest()))
     return HelperAnswer(helper=helper, ctx=ctx, slots=slots, cohort=cohort, mask_sum=mask_sum, signature=signature)
 
 
@@ -311,10 +311,8 @@ def open_sum(
             bits=bits,
             num_coordinates=num_coordinates,
         )
-    total = ring.zeros(bits, num_coordinates)
-    for packed in (*(each.masked for each in contributions), *(each.mask_sum for each in answers)):
-        np.add(total, ring.unpack(packed, bits, num_coordinates), out=total)
-    return ring.decode(total, bits)
+    packed = (*(each.masked for each in contributions), *(each.mask_sum for each in answers))
+    return sum_packed(packed, bits, num_coordinates)
 
 
 def _verify(
@@ -361,9 +359,9 @@ def _contribution_message(
     return join_fields(_CONTRIBUTION, ctx, client.encode(), users, masked_digest, *parts)
 
 
-def _answer_message(ctx: bytes, helper: str, slots: tuple[str, ...], cohort: bytes, mask_sum: bytes) -> bytes:
+def _answer_message(ctx: bytes, helper: str, slots: tuple[str, ...], cohort: bytes, sum_digest: bytes) -> bytes:
     named = join_fields(*(slot.encode() for slot in slots))
-    return join_fields(_ANSWER, ctx, helper.encode(), named, cohort, vector_digest(mask_sum))
+    return join_fields(_ANSWER, ctx, helper.encode(), named, cohort, sum_digest)
 
 
 def _check_context(ctx: bytes) -> None:

@@ -18,7 +18,7 @@ from shared.interactions import Interactions
 from shared.mechanism import DiscreteGaussian
 from shared.plan import Step, steps
 from shared.roster import open_roster
-from shared.secagg import ring
+from shared.secagg.prg import sum_packed
 from shared.secagg.topology_h import HelperAnswer, helper_answer
 from shared.wire import ContributionReply, ContributionRequest, UnmaskReply, UnmaskRequest
 from simulations.auditing.stage import HELPERS, PARTIES, TARGET, Stage
@@ -59,10 +59,7 @@ def _without_own_noise(calls: list[Call], stage: Stage, step: Step) -> NDArray[n
     packed = [each.masked for each in given if each.client in cohort]
     packed += [each.mask_sum for each in answers if each.helper != COLLUDING]
     packed.append(_own_masks(stage, asked, answers[0], bits, size).mask_sum)
-    total = ring.zeros(bits, size)
-    for part in packed:
-        np.add(total, ring.unpack(part, bits, size), out=total)
-    return ring.decode(total, bits)
+    return sum_packed(packed, bits, size)
 
 
 def _own_masks(stage: Stage, asked: UnmaskRequest, answer: HelperAnswer, bits: int, size: int) -> HelperAnswer:

@@ -23,7 +23,7 @@ from client.home import ClientHome
 from shared.clipping import UserVectors
 from shared.interactions import Interactions
 from shared.secagg import discrete_gaussian
-from shared.secagg.prg import mask_packed
+from shared.secagg.prg import Watch, mask_packed
 from shared.secagg.topology_h import Contribution
 
 StepKind = Literal["popularity", "pairs", "gradient"]
@@ -101,8 +101,8 @@ def answers_slowly_with_more(party: str) -> Any:
 def sends_without_mask() -> Any:
     """A client that seals its seeds and then forgets to subtract their streams."""
 
-    def bare(values: NDArray[np.int64], bits: int, *, subtracted: Sequence[bytes]) -> bytes:
-        return mask_packed(values, bits)
+    def bare(values: NDArray[np.int64], bits: int, *, subtracted: Sequence[bytes], watch: Watch) -> bytes:
+        return mask_packed(values, bits, watch=watch)
 
     return replaced(shared.secagg.topology_h, "mask_packed", bare)
 

@@ -13,6 +13,7 @@ _FIELDS = "shared/wire_fields.py"
 _AUDIT = "tests/property/test_privacy_audit.py"
 _SHARED_AUDIT = "tests/property/test_privacy_audit_shared.py"
 _SENSITIVITY = "tests/property/test_sensitivity.py"
+_MASKED = "    masked = mask_packed(values, bits, subtracted=keys, watch=hasher.update)\n"
 _MASKS = "tests/unit/test_secagg_mask_statistics.py"
 _SUMS = "tests/unit/test_robust_sum.py"
 _WIRE = "tests/unit/test_wire.py"
@@ -126,18 +127,19 @@ PRIVACY: tuple[Mutant, ...] = (
         name="masks: none",
         adversary="A client seals its seeds and forgets to mask; the server reads its touched items.",
         path=_H,
-        old="    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])\n",
-        new="    masked = mask_packed(values, bits)\n",
+        old=_MASKED,
+        new="    masked = mask_packed(values, bits, watch=hasher.update)\n",
         tests=(f"{_MASKS}::test_guessing_the_touched_items_from_a_masked_vector_is_at_chance",),
     ),
     Mutant(
         name="masks: Mersenne Twister",
         adversary="Masks come from a statistical generator with a guessable seed; the server tries the seeds.",
         path=_H,
-        old="    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])\n",
+        old=_MASKED,
         new=(
             "    weak = np.random.RandomState(2**28 - 7).randint(0, 2**bits, len(values), dtype=np.int64)\n"
             "    masked = ring.pack(ring.reduce(values - weak, bits), bits)\n"
+            "    hasher.update(masked)\n"
         ),
         tests=(f"{_MASKS}::test_guessing_the_touched_items_from_a_masked_vector_is_at_chance",),
     ),
@@ -164,10 +166,11 @@ PRIVACY: tuple[Mutant, ...] = (
         name="transcript: size of a vector",
         adversary="The server tells from the length of a message how much a client holds.",
         path=_H,
-        old="    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])\n",
+        old=_MASKED,
         new=(
-            "    masked = mask_packed(values, bits, subtracted=[seed.key(ctx) for seed in seeds.values()])\n"
-            "    masked = masked[: 64 + int(np.count_nonzero(values))]\n"
+            "    masked = mask_packed(values, bits, subtracted=keys)\n"
+            "    masked = masked[: 64 + int((values != 0).sum())]\n"
+            "    hasher.update(masked)\n"
         ),
         tests=(
             "tests/integration/test_sim_transcripts.py"

@@ -16,7 +16,15 @@ from shared.errors import CapacityExceeded, MalformedMessage
 from shared.secagg import prg, ring
 from shared.secagg.discrete_gaussian import sample
 from shared.secagg.mask_sharing import MaskSharing
-from shared.secagg.prg import Keystream, MaskSeed, add_keystreams, mask_packed, subtract_keystreams
+from shared.secagg.prg import (
+    Keystream,
+    MaskSeed,
+    add_keystreams,
+    keystream_sum,
+    mask_packed,
+    subtract_keystreams,
+    sum_packed,
+)
 from tests.secagg_cast import HELPERS, ONE_MAY_BE_ABSENT, TENANTS, Round, random_bytes
 
 BITS = st.sampled_from(ring.WIDTHS)
@@ -156,9 +164,63 @@ def test_masking_in_one_pass_gives_the_bytes_of_one_step_after_the_other(
         expected += np.frombuffer(Keystream(key).read(expected.nbytes), dtype=kind)
     for key in others:
         expected -= np.frombuffer(Keystream(key).read(expected.nbytes), dtype=kind)
-    before = values.copy()
-    assert mask_packed(values, bits, added=keys, subtracted=others) == ring.pack(expected, bits)
+    before, shown = values.copy(), bytearray()
+    assert mask_packed(values, bits, added=keys, subtracted=others, watch=shown.extend) == ring.pack(expected, bits)
     assert np.array_equal(values, before)
+    assert bytes(shown) == ring.pack(expected, bits)
+
+
+@given(
+    bits=BITS,
+    size=LENGTHS,
+    keys=st.lists(st.binary(min_size=32, max_size=32), max_size=3),
+    noise=st.none() | arrays(np.int64, 7),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_sum_of_streams_in_one_pass_is_that_of_one_step_after_the_other(
+    bits: int, size: int, keys: list[bytes], noise: NDArray[np.int64] | None
+) -> None:
+    # Noise may leave the ring's range, as the tail of a wide distribution does: it is taken modulo the ring.
+    drawn = None if noise is None else np.resize(noise, size)
+    expected, shown = ring.zeros(bits, size), bytearray()
+    add_keystreams(expected, keys)
+    if drawn is not None:
+        expected += ring.reduce(drawn, bits)
+    assert keystream_sum(size, bits, keys, noise=drawn, watch=shown.extend) == ring.pack(expected, bits)
+    assert bytes(shown) == ring.pack(expected, bits)
+
+
+@given(
+    data=st.data(),
+    bits=BITS,
+    size=LENGTHS,
+    num_vectors=st.integers(0, 3),
+    keys=st.lists(st.binary(min_size=32, max_size=32), max_size=2),
+    others=st.lists(st.binary(min_size=32, max_size=32), max_size=2),
+)
+@settings(max_examples=40, deadline=None)
+def test_opening_in_one_pass_gives_the_sum_of_one_step_after_the_other(
+    data: Any, bits: int, size: int, num_vectors: int, keys: list[bytes], others: list[bytes]
+) -> None:
+    drawn = data.draw(arrays(np.uint8, (num_vectors, 41)))
+    vectors = [np.resize(each, ring.size_bytes(bits, size)).tobytes() for each in drawn]
+    expected = ring.zeros(bits, size)
+    for vector in vectors:
+        expected = expected + ring.unpack(vector, bits, size)
+    add_keystreams(expected, keys)
+    subtract_keystreams(expected, others)
+    total = sum_packed(vectors, bits, size, added=keys, subtracted=others)
+    assert total.dtype == np.int64
+    assert np.array_equal(total, ring.decode(expected, bits))
+
+
+@pytest.mark.parametrize("bits", ring.WIDTHS)
+def test_opening_refuses_a_vector_of_another_length_wherever_it_is_in_the_list(bits: int) -> None:
+    good = bytes(ring.size_bytes(bits, 70_000))
+    for wrong in (good[:-1], good + b"\0", b""):
+        for vectors in ([wrong, good], [good, wrong]):
+            with pytest.raises(MalformedMessage, match="70000 coordinates"):
+                sum_packed(vectors, bits, 70_000)
 
 
 @pytest.mark.parametrize("bits", [16, 24, 32])

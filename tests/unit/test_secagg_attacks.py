@@ -89,10 +89,11 @@ def test_a_key_that_is_no_usable_point_is_refused_by_the_client(key: bytes) -> N
         ROUND.contribution("amber", [1] * 7, helper_keys={**ROUND.pins, "south": key})
 
 
-def test_values_that_leave_the_ring_are_refused_before_they_are_masked() -> None:
-    small = Round(bits=16)
-    small.contribution("amber", [2**15 - 1, -(2**15)] + [0] * 5)
-    for value in (2**15, -(2**15) - 1):
+@pytest.mark.parametrize("bits", [16, 24, 32])
+def test_values_that_leave_the_ring_are_refused_before_they_are_masked(bits: int) -> None:
+    small, half = Round(bits=bits), 2 ** (bits - 1)
+    small.contribution("amber", [half - 1, -half] + [0] * 5)
+    for value in (half, -half - 1, 2 * half, 2**62):
         with pytest.raises(CapacityExceeded):
             small.contribution("amber", [value] + [0] * 6)
 
