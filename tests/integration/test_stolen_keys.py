@@ -12,7 +12,7 @@ from client.cli import client_app
 from client.vault import Vault
 from shared.errors import BadSeal, BadSetting, BadSignature
 from shared.secagg import ring
-from shared.secagg.context import join_fields
+from shared.secagg.context import join_fields, vector_digest
 from shared.secagg.prg import MaskSeed, add_keystreams
 from shared.secagg.sealing import open_seal
 from shared.secagg.topology_h import Contribution, HelperAnswer, _answer_message
@@ -202,9 +202,10 @@ def test_a_stolen_helper_signing_key(federation: Federation) -> None:
     given = [reply.answer for reply in honest.values() if isinstance(reply, UnmaskReply)]
     federation.opened(cohort, given)
     # What the thief signs with the old key is no answer of bert's.
-    forged = Vault.open(thief / "keys").signing_key.sign(
-        _answer_message(given[1].ctx, "bert", given[1].slots, given[1].cohort, given[1].mask_sum)
-    )
+    digest = vector_digest(given[1].mask_sum)
+    message = _answer_message(given[1].ctx, "bert", given[1].slots, given[1].cohort, digest)
+    assert Vault.open(federation.homes["bert"] / "keys").signing_key.sign(message) == given[1].signature
+    forged = Vault.open(thief / "keys").signing_key.sign(message)
     with pytest.raises(BadSignature):
         federation.opened(cohort, [given[0], HelperAnswer(**{**vars(given[1]), "signature": forged})])
     assert errors_of(federation.turn(old)) == dict.fromkeys(federation.homes, "OldRoster")

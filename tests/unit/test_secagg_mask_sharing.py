@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shared.errors import BadSeal, BadSetting, BadSignature, IllegalTransition, MalformedMessage, WrongContext
 from shared.secagg import topology_h
+from shared.secagg.context import vector_digest
 from shared.secagg.mask_sharing import MaskSharing
 from shared.secagg.topology_h import Contribution, slot_contexts, verify_contribution
 from tests.secagg_cast import NOW, ONE_MAY_BE_ABSENT, TENANTS, THREE_HELPERS, Round, signing_key
@@ -277,7 +278,8 @@ def test_an_answer_for_slots_that_are_not_the_signers_is_refused_though_its_sign
     contributions = ROUND.contributions()
     asked = headers(contributions)
     honest = ROUND.answer("north", asked, slots=(EAST_NORTH,))
-    message = topology_h._answer_message(ROUND.ctx, "north", (EAST_SOUTH,), honest.cohort, honest.mask_sum)
+    digest = vector_digest(honest.mask_sum)
+    message = topology_h._answer_message(ROUND.ctx, "north", (EAST_SOUTH,), honest.cohort, digest)
     stolen = replace(honest, slots=(EAST_SOUTH,), signature=signing_key("north").sign(message))
     rest = ROUND.answer("north", asked, slots=(EAST_NORTH, NORTH_SOUTH))
     with pytest.raises(WrongContext, match="not its own"):
