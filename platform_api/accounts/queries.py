@@ -6,7 +6,7 @@ from typing import cast
 from sqlmodel import Session, col, select
 
 from platform_api.access import Role
-from platform_api.accounts.tables import LoginFamily, MachineClient, Tenant, User, UserRole
+from platform_api.accounts.tables import MachineClient, Tenant, User, UserRole
 from platform_api.database import ALIVE
 
 
@@ -34,11 +34,6 @@ def display_names(session: Session, user_ids: Iterable[str]) -> dict[str, str]:
 def roles_of(session: Session, user_id: str) -> frozenset[Role]:
     found = session.exec(select(UserRole.role).where(col(UserRole.user_id) == user_id)).all()
     return cast("frozenset[Role]", frozenset(found))
-
-
-def living_families(session: Session, user_id: str) -> list[LoginFamily]:
-    wanted = select(LoginFamily).where(col(LoginFamily.user_id) == user_id, col(LoginFamily.ended_at).is_(None))
-    return list(session.exec(wanted).all())
 
 
 def tenant_by_name(session: Session, name: str) -> Tenant | None:

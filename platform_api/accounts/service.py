@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from pwdlib import PasswordHash
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, delete, select
+from sqlmodel import Session, col, delete, select, update
 
 from platform_api.access import SCOPES_OF_ROLES, Role, Scope
-from platform_api.accounts.queries import living_families, roles_of, user_by_email
+from platform_api.accounts.queries import roles_of, user_by_email
 from platform_api.accounts.schemas import NewClient, Registration
 from platform_api.accounts.tables import LoginFamily, MachineClient, RefreshToken, Tenant, User, UserRole
 from platform_api.columns import new_id
@@ -123,10 +123,10 @@ def refresh(session: Session, token: str, now: datetime, refresh_token_days: int
 
 
 def log_out(session: Session, user_id: str, family_id: str, now: datetime, *, everywhere: bool) -> None:
-    """End this log-in, or all of them."""
-    for family in living_families(session, user_id):
-        if everywhere or family.id == family_id:
-            family.ended_at = now
+    """End this log-in, or all of them. One that a sweep takes away in the same moment has ended too."""
+    living = update(LoginFamily).where(col(LoginFamily.user_id) == user_id, col(LoginFamily.ended_at).is_(None))
+    wanted = living if everywhere else living.where(col(LoginFamily.id) == family_id)
+    session.exec(wanted.values(ended_at=now))
 
 
 def change_password(session: Session, user_id: str, checked: str, password_hash: str, now: datetime) -> None:

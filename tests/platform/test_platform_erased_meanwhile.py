@@ -108,6 +108,22 @@ def test_a_log_in_that_waits_while_its_password_is_changed_is_refused(shop: Shop
     assert answer.status_code == 401, answer.text
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_log_out_that_meets_the_sweep_of_its_log_in_is_answered_as_any(shop: Shop, everywhere: bool) -> None:
+    person = shop.register()
+    leave = f"/logout?everywhere={str(everywhere).lower()}"
+    with ThreadPoolExecutor(1) as pool:
+        with shop.app.state.database.writing() as session:
+            # What a sweep does to a log-in whose refresh tokens have run out, its short token still being good.
+            session.execute(text("DELETE FROM refresh_tokens"))
+            session.execute(text("DELETE FROM login_families"))
+            waiting = pool.submit(person.post, leave)
+            until_somebody_waits(session)
+        answer = waiting.result(timeout=20)
+    assert answer.status_code == 204, answer.text
+    assert rows(shop, "login_families") == 0
+
+
 def test_erasing_oneself_many_times_at_once_is_done_once_and_fails_never(shop: Shop) -> None:
     person = shop.register()
     erase = ("POST", f"{API}/me/erase", {"headers": person.headers, "json": {"password": PASSWORD}})
