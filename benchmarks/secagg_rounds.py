@@ -37,7 +37,7 @@ from shared.secagg import topology_p as pairwise
 from shared.secagg.context import vector_digest
 from shared.secagg.graph import choose_degree
 from shared.secagg.mask_sharing import MaskSharing
-from shared.secagg.pairwise_messages import Dealing, Delivery, agree
+from shared.secagg.pairwise_messages import Agreement, Bundle, Dealing, Delivery, agree, verify_possession
 from shared.secagg.pairwise_terms import PairwiseMinima, PairwiseTerms
 from shared.secagg.prg import add_keystreams
 from shared.secagg.sealing import open_seal, seal
@@ -232,7 +232,7 @@ def pairwise_round(cast: Cast, size: int, dropped: int, console: Console | None 
         ),
     )  # fmt: skip
     bundles = [bundle for _, bundle in advertised.values()]
-    agreement = server(lambda: agree(bundles, ctx=terms.context(bytes(32)), terms=terms, **place))
+    agreement = server(lambda: _agreement(bundles, terms, cast.roster))
     dealt = each(
         cast.tenants,
         "shares",
@@ -281,6 +281,12 @@ def pairwise_round(cast: Cast, size: int, dropped: int, console: Console | None 
         sent_bytes=len(vectors[-1].masked) + sealed + 33 * degree,
         client_bytes=watched.peak_bytes, server_bytes=held + opening.peak_bytes,
     )  # fmt: skip
+
+
+def _agreement(bundles: Sequence[Bundle], terms: PairwiseTerms, roster: Roster) -> Agreement:
+    for bundle in bundles:
+        verify_possession(bundle)
+    return agree(bundles, ctx=terms.context(bytes(32)), terms=terms, roster=roster, now=NOW)
 
 
 def _all_deliveries(dealings: Sequence[Dealing]) -> dict[str, list[Delivery]]:

@@ -217,9 +217,13 @@ def _open(party: _Party, request: OpenRequest) -> OpenReply:
 def _prove(party: _Party, request: ProofRequest) -> ProofReply:
     # Says nothing unless the dealer's own signature is on shares that do not open: see `shared.secagg.share_complaint`.
     state, _, checked = party.resume(request.ctx)
+    # Nor once a vector has left, which a vault that was put back to an older state does not know.
+    party.gate.require_unspent(checked, request.ctx)
     complaint = prove_bad_shares(
         state, request.dealing, roster=checked.roster, now=party.now, signing_key=party.home.vault.signing_key
     )
+    # One exchange is told in a round, and nothing else said in it after that.
+    party.vault.give_up(request.ctx, now=party.now)
     return ProofReply(complaint=complaint)
 
 

@@ -114,6 +114,15 @@ class PairwiseVault:
                 "UPDATE rounds SET phase = ?, sealed = ?, stored_at = ? WHERE ctx = ?", (phase, sealed, now, after.ctx)
             )
 
+    def give_up(self, ctx: bytes, *, now: int) -> None:
+        """Wipe a round's secrets; durable when this returns. Nothing is answered in it from then on.
+
+        Raises what `load` raises.
+        """
+        with self._writing(now) as connection:
+            self._read(connection, ctx)
+            connection.execute(_WIPE + "ctx = ?", (_GIVEN_UP, ctx))
+
     @contextmanager
     def _writing(self, now: int) -> Iterator[sqlite3.Connection]:
         # What is too old is wiped in a transaction of its own: it must be gone also where the next one is undone.

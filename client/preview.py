@@ -69,6 +69,7 @@ _MEANING: Mapping[str, str] = {
     "root": "digest of all parties' keys of the round, the same for all parties",
     "mask_key": "a public key for this round alone: each pair of parties makes a mask of theirs",
     "seal_key": "a public key for this round alone: the others seal shares to it",
+    "possession": "signature made with the secret of the seal key, which shows that it is this party's",
     "commitment": "digest of the seed of this party's own mask, which stays here",
     "shares": "of the own mask's seed and of the mask key, sealed to each neighbour, with digests: {neighbours}",
     "active": "digest of the one set of parties that this party is willing to be summed with",
@@ -274,6 +275,7 @@ def _blank_round(home: ClientHome, plan: TrainingPlan, step: Step) -> Iterator[t
         declared_users=home.policy.declared_users,
         mask_key=bytes(32),
         seal_key=bytes(32),
+        possession=bytes(64),
         commitment=bytes(32),
         signature=bytes(64),
     )

@@ -47,6 +47,7 @@ from shared.secagg.pairwise_messages import (
     agree,
     verify,
     verify_bundle,
+    verify_possession,
 )
 from shared.secagg.pairwise_opening import check_dealing, check_vector, deliveries_to, open_pairwise_sum
 from shared.secagg.share_complaint import ShareComplaint, verify_share_complaint
@@ -239,6 +240,7 @@ def _take_keys(job: Job, state: State, ctx: bytes, node: int, reply: bytes | Sil
             party = message.party
         bundle = _reply(reply, KeysReply).bundle
         verify_bundle(bundle, ctx=ctx, roster=job.roster, now=job.now)
+        verify_possession(bundle)
         party = bundle.client
         taken = {key for offer in state.offers for key in _keys(offer.contribution)}
         if len(state.offers) >= job.plan.num_parties:

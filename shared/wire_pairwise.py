@@ -33,6 +33,7 @@ from shared.secagg.pairwise_messages import (
     Unmasking,
 )
 from shared.secagg.pairwise_terms import PairwiseTerms
+from shared.secagg.seal_key import POSSESSION_BYTES
 from shared.secagg.shamir import SHARE_BYTES
 from shared.secagg.share_complaint import ShareComplaint
 from shared.wire_fields import Fields, FromFields, Inputs, ToFrame, inputs_from, inputs_to
@@ -183,6 +184,7 @@ def _bundle(fields: Fields) -> Bundle:
         declared_users=fields.integer("declared_users", least=1),
         mask_key=fields.digits("mask_key", KEY_BYTES),
         seal_key=fields.digits("seal_key", KEY_BYTES),
+        possession=fields.digits("possession", POSSESSION_BYTES),
         commitment=fields.digits("commitment", DIGEST_BYTES),
         signature=fields.digits("signature", SIGNATURE_BYTES),
     )

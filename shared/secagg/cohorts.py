@@ -1,8 +1,10 @@
 """Which cohort of a step each tenant is summed in: a public function of the attempt's context and the roster.
 
-Nobody chooses. Client, helper and server work it out from values that all of them hold, so there is no field in which
-a server could name a cohort, and a tenant cannot be in two: its name has one place. Another attempt is another context
-and deals the tenants anew, so a tenant that spoils its cohort is in other company every time.
+No tenant chooses. Client, helper and server work it out from values that all of them hold, so there is no field in
+which a server could name a cohort, and a tenant cannot be in two: its name has one place. Another attempt is another
+context and deals the tenants anew, so a tenant that spoils its cohort is in other company every time. A server can try
+attempts and inputs beforehand until the places suit it, so cohorts are a guard against tenants and not against the
+server: against it stands the noise, which every cohort's sum has in full.
 """
 
 from collections.abc import Iterable, Mapping

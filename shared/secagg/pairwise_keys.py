@@ -18,14 +18,14 @@ _SHARE = b"zhiyin/pairwise-share/1"
 _KEY_BYTES = 32
 # The key of a seal is one direction of one pair in one round under one list of parties: it encrypts once.
 _NONCE = bytes(12)
-_FIELD_PRIME = 2**255 - 19
+FIELD_PRIME = 2**255 - 19
 # The u-coordinates of every point whose order divides 8, on Curve25519 and on its twist: 0 of order 1 and 2, 1 and -1
 # of order 4, the others of order 8, roots of (u^2 - 1)^2 = 4 u (u^2 + 486662 u + 1), where doubling gives 1.
 _LOW_ORDER = frozenset(
     {
         0,
         1,
-        _FIELD_PRIME - 1,
+        FIELD_PRIME - 1,
         325606250916557431795983626356110631294008115727848805560023387167927233504,
         39382357235489614581723060781553021112529911719440698176882885853963445705823,
     }
@@ -50,7 +50,7 @@ def check_point(public: bytes, owner: str) -> None:
     X25519 ignores the highest bit, and takes u-coordinates that are not reduced.
     """
     u = int.from_bytes(public, "little") & ((1 << 255) - 1)
-    if len(public) != _KEY_BYTES or u % _FIELD_PRIME in _LOW_ORDER:
+    if len(public) != _KEY_BYTES or u % FIELD_PRIME in _LOW_ORDER:
         raise UnknownKey(f"a key of {owner} is not a usable X25519 public key")
 
 

@@ -19,13 +19,14 @@ from shared.secagg.exchange_proof import require_on_curve
 from shared.secagg.graph import Graph, build_graph
 from shared.secagg.pairwise_keys import check_point
 from shared.secagg.pairwise_terms import PairwiseTerms
+from shared.secagg.seal_key import POSSESSION_BYTES, require_possession
 from shared.secagg.shamir import SHARE_BYTES
 
 KEY_BYTES = 32
 DIGEST_BYTES = 32
 SIGNATURE_BYTES = 64
 SEALED_BYTES = 2 * SHARE_BYTES + 16
-_BUNDLE = b"zhiyin/pairwise-bundle/1"
+_BUNDLE = b"zhiyin/pairwise-bundle/2"
 _ROOT = b"zhiyin/pairwise-root/1"
 _DEALING = b"zhiyin/pairwise-dealing/1"
 _VECTOR = b"zhiyin/pairwise-vector/2"
@@ -38,7 +39,8 @@ _UNMASKING = b"zhiyin/pairwise-unmasking/1"
 class Bundle:
     """First message: a party's keys for this round alone.
 
-    mask_key, seal_key: X25519, 32 bytes each. commitment: to the seed of its own mask.
+    mask_key, seal_key: X25519, 32 bytes each. possession: shows that the party holds the secret of its seal key, 64
+    bytes (`shared.secagg.seal_key`). commitment: to the seed of its own mask.
     declared_users: how many users it states in public; signed, so that a server cannot inflate a cohort.
     """
 
@@ -47,6 +49,7 @@ class Bundle:
     declared_users: int
     mask_key: bytes
     seal_key: bytes
+    possession: bytes
     commitment: bytes
     signature: bytes
 
@@ -163,18 +166,30 @@ def agree(bundles: Sequence[Bundle], *, ctx: bytes, terms: PairwiseTerms, roster
 
 
 def verify_bundle(bundle: Bundle, *, ctx: bytes, roster: Roster, now: int) -> None:
-    """Raise WrongContext, UnknownKey, ExpiredKey, MalformedMessage or BadSignature unless a tenant signed it."""
+    """Raise WrongContext, UnknownKey, ExpiredKey, MalformedMessage or BadSignature unless a tenant signed it.
+
+    That it holds the secret of its seal key is another question, `verify_possession`: it costs as much again, and only
+    a complaint rests on it.
+    """
     member = roster.member_as(bundle.client, "tenant", now)
     if bundle.ctx != ctx:
         raise WrongContext(f"the keys of {bundle.client} are for another round or other parameters")
-    sizes = {len(bundle.mask_key), len(bundle.seal_key), len(bundle.commitment)}
-    if sizes != {KEY_BYTES} or not 1 <= bundle.declared_users < 2**53:
+    sizes = len(bundle.mask_key), len(bundle.seal_key), len(bundle.commitment), len(bundle.possession)
+    if sizes != (KEY_BYTES, KEY_BYTES, DIGEST_BYTES, POSSESSION_BYTES) or not 1 <= bundle.declared_users < 2**53:
         raise MalformedMessage(f"the keys of {bundle.client} have another size, or it declares no number of users")
     member.verify(bundle.signature, bundle_message(bundle))
     check_point(bundle.mask_key, bundle.client)
     check_point(bundle.seal_key, bundle.client)
     # X25519 takes others too, but what is sealed with one could not be complained of with a proof.
     require_on_curve(bundle.seal_key, bundle.client)
+
+
+def verify_possession(bundle: Bundle) -> None:
+    """Raise BadSignature unless the party showed that it holds the secret of its seal key.
+
+    For the server, which refuses the bundle, and for a party before it tells anything about this key.
+    """
+    require_possession(bundle.seal_key, bundle.possession, ctx=bundle.ctx, client=bundle.client)
 
 
 def verify(message: Signed, *, agreement: Agreement, roster: Roster, now: int) -> None:
@@ -189,7 +204,7 @@ def verify(message: Signed, *, agreement: Agreement, roster: Roster, now: int) -
 def bundle_message(bundle: Bundle) -> bytes:
     """What the signature of a first message is over."""
     users = bundle.declared_users.to_bytes(8, "big")
-    keys = (bundle.mask_key, bundle.seal_key, bundle.commitment)
+    keys = (bundle.mask_key, bundle.seal_key, bundle.possession, bundle.commitment)
     return join_fields(_BUNDLE, bundle.ctx, bundle.client.encode(), users, *keys)
 
 

@@ -22,7 +22,7 @@ from shared.secagg.pairwise_terms import PairwiseMinima, PairwiseTerms
 from shared.secagg.secret import Secret
 from shared.secagg.shamir import SHARE_BYTES
 
-_FORMAT = b"zhiyin-pairwise-state-1\n"
+_FORMAT = b"zhiyin-pairwise-state-2\n"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,7 +157,8 @@ def _write(value: Any) -> Any:
 
 
 def _bundle(value: Mapping[str, Any]) -> Bundle:
-    raw = {name: bytes.fromhex(value[name]) for name in ("ctx", "mask_key", "seal_key", "commitment", "signature")}
+    names = ("ctx", "mask_key", "seal_key", "possession", "commitment", "signature")
+    raw = {name: bytes.fromhex(value[name]) for name in names}
     return Bundle(**{**value, **raw})
 
 

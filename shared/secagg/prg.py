@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
+from shared.errors import BadSetting
 from shared.secagg import ring
 from shared.secagg.ring import RingBuffer
 
@@ -98,8 +99,10 @@ def keystream_sum(
 ) -> bytes:
     """The sum of the keys' streams and of `noise` (num_coordinates,), which is taken modulo 2^b, packed for sending.
 
-    watch: as for `mask_packed`.
+    watch: as for `mask_packed`. Raises BadSetting for noise of another length.
     """
+    if noise is not None and len(noise) != num_coordinates:
+        raise BadSetting(f"{num_coordinates} coordinates need as much noise, there are {len(noise)} values")
 
     def start(part: slice) -> RingBuffer:
         return ring.zeros(bits, part.stop - part.start) if noise is None else ring.reduce(noise[part], bits)

@@ -45,7 +45,8 @@ def encode(values: NDArray[np.int64], bits: int) -> RingBuffer:
     kind, half = computing_type(bits), 2 ** (bits - 1)
     try:
         # One pass that casts and compares; looking for the least and the largest would be two more.
-        words = values.astype(f"<i{kind.itemsize}", casting="same_value")
+        # Native first: where bytes have to be swapped, numpy 2.4 does not compare.
+        words = values.astype(np.int64, copy=False).astype(f"<i{kind.itemsize}", casting="same_value")
     except ValueError as error:
         raise CapacityExceeded(f"a value leaves the signed range of {bits} bits") from error
     if bits < 8 * kind.itemsize and len(words) and not -half <= int(words.min()) <= int(words.max()) < half:

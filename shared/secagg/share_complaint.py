@@ -6,8 +6,9 @@ exchange of the two round keys. The complaint tells that exchange and proves tha
 
 **What is told endangers nobody.** The exchange opens the seals between these two parties, both ways, and nothing else:
 the round keys serve this round alone. It is told only about a dealing that carries the dealer's signature and does not
-open here, so never about an honest dealer, whatever the server delivered; and what a dishonest one sealed to this
-party, or got from it, its accomplices have already. An honest party that was dealt good shares cannot be made to speak.
+open here, so never about an honest dealer, whatever the server delivered; and only of a dealer that showed that it
+holds the secret of its key (`shared.secagg.seal_key`), so that it could have computed the exchange itself, and its
+accomplices have what it opens already. An honest party that was dealt good shares cannot be made to speak.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from shared.roster import Roster
 from shared.secagg.context import digest_fields, join_fields
 from shared.secagg.exchange_proof import prove_exchange, verify_exchange
 from shared.secagg.pairwise_keys import open_exchanged, share_digest
-from shared.secagg.pairwise_messages import Agreement, Dealing, SealedShares, signed_bytes
+from shared.secagg.pairwise_messages import Agreement, Dealing, SealedShares, signed_bytes, verify_possession
 from shared.secagg.pairwise_opening import check_dealing
 from shared.secagg.secret import Secret
 from shared.secagg.shamir import SHARE_BYTES
@@ -72,9 +73,12 @@ def complain_of_shares(
     """The proof of `client` that its shares in this dealing do not open.
 
     dealing: whole and with the dealer's signature, which is verified. Raises WrongContext if the shares do open, or are
-    not for this client, and what `check_dealing` raises.
+    not for this client, BadSignature if the dealer never showed that it holds the secret of its key, and what
+    `check_dealing` raises.
     """
     check_dealing(dealing, agreement=agreement, roster=roster, now=now)
+    # A key that was made out of an honest party's would turn what is told into the exchange of two honest parties.
+    verify_possession(agreement.bundles[dealing.client])
     own, peer = agreement.bundles[client].seal_key, agreement.bundles[dealing.client].seal_key
     dealt = _digest(dealing)
     statement = _statement(agreement, client, dealing.client, dealt)

@@ -59,6 +59,7 @@ from shared.secagg.pairwise_messages import (
 from shared.secagg.pairwise_state import Advertised, ClientState, Committed, Dealt, Finished, Masked
 from shared.secagg.pairwise_terms import PairwiseMinima, PairwiseTerms
 from shared.secagg.prg import Keystream, MaskSeed, mask_packed
+from shared.secagg.seal_key import make_seal_key
 from shared.secagg.secret import Secret
 from shared.secagg.shamir import SHARE_BYTES, split
 from shared.secagg.share_complaint import ShareComplaint, complain_of_shares, open_dealt
@@ -90,13 +91,15 @@ def advertise(
     num_tenants = sum("tenant" in member.roles for member in roster.entries)
     minima.check(terms, num_tenants=num_tenants)
     ctx = terms.context(base)
-    mask_secret, seal_secret, self_seed, dealing_seed = (random_bytes(32) for _ in range(4))
+    mask_secret, seal_seed, self_seed, dealing_seed = (random_bytes(32) for _ in range(4))
+    seal_secret, seal_key, possession = make_seal_key(seal_seed, ctx=ctx, client=client)
     unsigned = Bundle(
         client=client,
         ctx=ctx,
         declared_users=declared_users,
         mask_key=public_key(mask_secret),
-        seal_key=public_key(seal_secret),
+        seal_key=seal_key,
+        possession=possession,
         commitment=self_commitment(self_seed, ctx=ctx, client=client),
         signature=b"",
     )

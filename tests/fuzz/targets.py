@@ -322,7 +322,7 @@ def read_state(data: bytes) -> None:
 
 
 def state_seeds() -> list[bytes]:
-    start = b"zhiyin-pairwise-state-1\n"
+    start = b"zhiyin-pairwise-state-2\n"
     finished = start + canonical_json({"phase": "finished", "client": "amber", "ctx": "00" * 32})
     bundle = unpack_frame(bytes.fromhex(vectors()["messages"][7]["frame"])).header
     minima = {"corrupt": 0.1, "dropped": 0.1, "privacy_bits": 40, "recovery_bits": 20, "min_active": 2, "min_users": 1}

@@ -355,7 +355,8 @@ class PairwiseTenant:
         base = context(plan, header["step"], header["attempt"], self._step["size"], self._inputs, roster["digest"])
         numbers = (terms[name] for name in ("num_parties", "degree", "threshold", "min_active"))
         self._ctx = sha256(joined(b"zhiyin/context-pairwise/1", base, *map(u64, numbers)))
-        self._mask, self._seal, self._self, self._deal = (random_bytes(32) for _ in range(4))
+        self._mask, seed, self._self, self._deal = (random_bytes(32) for _ in range(4))
+        self._seal = hashlib.sha512(seed).digest()[:32]
         self._random = random_bytes
         bundle = {
             "client": self.name,
@@ -363,6 +364,7 @@ class PairwiseTenant:
             "declared_users": len(self._users),
             "mask_key": public_of(self._mask).hex(),
             "seal_key": public_of(self._seal).hex(),
+            "possession": possession(seed, self._ctx, self.name).hex(),
             "commitment": sha256(joined(b"zhiyin/pairwise-self/1", self._ctx, self.name.encode(), self._self)).hex(),
         }
         return pack(17, {**bundle, "signature": sign(self._secret, bundle_message(bundle)).hex()}, {})
@@ -508,9 +510,17 @@ SEALED_FIELDS = ("sealed", "self_digest", "key_digest")
 
 
 def bundle_message(bundle: dict[str, Any]) -> bytes:
-    keys = (bytes.fromhex(bundle[name]) for name in ("mask_key", "seal_key", "commitment"))
+    keys = (bytes.fromhex(bundle[name]) for name in ("mask_key", "seal_key", "possession", "commitment"))
     start = (bytes.fromhex(bundle["ctx"]), bundle["client"].encode(), u64(bundle["declared_users"]))
-    return joined(b"zhiyin/pairwise-bundle/1", *start, *keys)
+    return joined(b"zhiyin/pairwise-bundle/2", *start, *keys)
+
+
+def possession(seed: bytes, ctx: bytes, name: str) -> bytes:
+    """The signature of a seal key's holder, with the sign of the key's point in its last bit."""
+    key = public_of(hashlib.sha512(seed).digest()[:32])
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    signature = sign(seed, joined(b"zhiyin/seal-key-possession/1", ctx, name.encode(), key))
+    return signature[:63] + bytes([signature[63] + (public[31] & 128)])
 
 
 def value_at(coefficients: Sequence[int], point: int) -> int:

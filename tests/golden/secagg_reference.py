@@ -372,11 +372,25 @@ def signed_by(client: str, *fields: bytes) -> bytes:
 
 
 def keys_of(client: str, ctx: bytes) -> dict[str, Any]:
-    mask_key, seal_key = public(private("pair mask", client)), public(private("pair seal", client))
+    mask_key, seal_key = public(private("pair mask", client)), public(seal_secret(client))
     commitment = sha256(joined(b"zhiyin/pairwise-self/1", ctx, client.encode(), private("pair self", client)))
-    fields = (ctx, client.encode(), struct.pack(">Q", 40), mask_key, seal_key, commitment)
-    return {"message": joined(b"zhiyin/pairwise-bundle/1", *fields),
-            "signature": signed_by(client, b"zhiyin/pairwise-bundle/1", *fields)}  # fmt: skip
+    fields = (ctx, client.encode(), struct.pack(">Q", 40), mask_key, seal_key, possession(client, ctx), commitment)
+    return {"message": joined(b"zhiyin/pairwise-bundle/2", *fields),
+            "signature": signed_by(client, b"zhiyin/pairwise-bundle/2", *fields)}  # fmt: skip
+
+
+def seal_secret(client: str) -> bytes:
+    """A seal key is made as an Ed25519 key is: the first half of the seed's hash."""
+    return hashlib.sha512(private("pair seal", client)).digest()[:32]
+
+
+def possession(client: str, ctx: bytes) -> bytes:
+    """An Ed25519 signature with the seal key's seed, and the sign of its public point in the last bit."""
+    signing = Ed25519PrivateKey.from_private_bytes(private("pair seal", client))
+    parts = (b"zhiyin/seal-key-possession/1", ctx, client.encode(), public(seal_secret(client)))
+    number = int.from_bytes(signing.sign(joined(*parts)), "little")
+    odd = int.from_bytes(signing.public_key().public_bytes_raw(), "little") >> 255
+    return (number | odd << 511).to_bytes(64, "little")
 
 
 def keystream(key: bytes, size: int) -> bytes:
@@ -405,7 +419,7 @@ def dealt(client: str, ctx: bytes, root: bytes) -> list[dict[str, Any]]:
                   for kind, (constant, slope) in lines.items()}  # fmt: skip
         ends = (client.encode(), peer.encode())
         way = joined(b"zhiyin/pairwise-seal/1", ctx, root, *ends)
-        key = hkdf(exchanged(private("pair seal", client), private("pair seal", peer)), ctx, way)
+        key = hkdf(exchanged(seal_secret(client), seal_secret(peer)), ctx, way)
         digests = {kind: sha256(joined(b"zhiyin/pairwise-share/1", kind.encode(), ctx, root, *ends, share))
                    for kind, share in shares.items()}  # fmt: skip
         found.append({

@@ -10,6 +10,7 @@ import pytest
 
 import client.answer
 import client.pairwise
+from client.pairwise_vault import FILE
 from server.checkpoint import load_checkpoint
 from server.releases import ReleaseLedger
 from shared.errors import DeploymentError
@@ -19,7 +20,7 @@ from shared.secagg.exchange_proof import prove_exchange
 from shared.secagg.pairwise_messages import Dealing, SealedShares, signed
 from shared.secagg.shamir import SHARE_BYTES
 from shared.wire import Refusal, decode, encode
-from shared.wire_pairwise import DealReply, MaskRequest, ProofReply, ProofRequest, SharesUnopened
+from shared.wire_pairwise import DealReply, KeysReply, MaskReply, MaskRequest, ProofReply, ProofRequest, SharesUnopened
 from tests.federation_cast import Cast
 from tests.pairwise_federation_cast import FIVE, NODES, fives, frame_of, reply_with
 
@@ -195,6 +196,99 @@ def test_a_server_learns_no_exchange_by_delivering_other_bytes(tmp_path: Path) -
     assert told
     assert all(isinstance(each, Refusal) and each.error == "WrongContext" for each in told)
     assert events(cast, "bad_shares") == []
+
+
+def test_a_party_whose_seal_key_is_another_s_is_left_out_by_the_server(tmp_path: Path) -> None:
+    cast = fives(tmp_path)
+
+    def meddle(node: int, message: Any, handler: Callable[[Any], Any]) -> Any:
+        reply = handler(message)
+        found = decode(frame_of(reply))
+        if node != NODES["carl"] or not isinstance(found, KeysReply):
+            return reply
+        # A key on the curve of which carl holds no secret, with the signature of the key that it had.
+        made = replace(found.bundle, seal_key=(9).to_bytes(32, "little"))
+        return reply_with(message, encode(KeysReply(bundle=signed(made, cast.home("carl").vault.signing_key))))
+
+    cast.run(meddle=meddle)
+    assert released(cast) == [(0, 0, HONEST), (1, 0, HONEST)]
+    left = [event["reason"] for event in events(cast, "party_left") if "did not show" in event["reason"]]
+    assert len(left) == 2
+    assert all(reason.startswith("BadSignature: carl") for reason in left)
+
+
+def said(reply: Any) -> str:
+    """The error of a refusal, else what it answered with."""
+    return reply.error if isinstance(reply, Refusal) else type(reply).__name__
+
+
+class AsksAgain(Dealer):
+    """The server asks anna for a proof; then for its vector in the same round, as if nothing had been told."""
+
+    def __init__(self, cast: Cast) -> None:
+        super().__init__(cast, "carl", "anna")
+        self.masks: dict[bytes, MaskRequest] = {}
+        self.after: list[Any] = []
+
+    def __call__(self, node: int, message: Any, handler: Callable[[Any], Any]) -> Any:
+        request = decode(frame_of(message))
+        if node == NODES["anna"] and isinstance(request, MaskRequest):
+            self.masks[request.ctx] = request
+        reply = super().__call__(node, message, handler)
+        if node == NODES["anna"] and isinstance(decode(frame_of(reply)), ProofReply):
+            assert isinstance(request, ProofRequest)
+            earlier = self.masks[request.ctx]
+            good = tuple(each for each in earlier.deliveries if each.sender != "carl")
+            for again in (replace(earlier, deliveries=good), request):
+                message.content = reply_with(message, encode(again)).content
+                self.after.append(decode(frame_of(handler(message))))
+        return reply
+
+
+def test_who_told_an_exchange_answers_nothing_more_in_that_round(tmp_path: Path) -> None:
+    cast = fives(tmp_path)
+    server = AsksAgain(cast)
+    cast.run(meddle=server)
+    assert [said(each) for each in server.after] == ["AlreadyAnswered", "AlreadyAnswered"]
+    assert charges(cast, "anna") == [(1, 0)], "nor is anything charged for it"
+
+
+class PutsBack(Dealer):
+    """Anna sends its vector; its vault is then put back to before, and the server asks for proof of carl's shares."""
+
+    def __init__(self, cast: Cast) -> None:
+        super().__init__(cast, "carl", "anna")
+        self.vault = cast.home("anna").folder / FILE
+        self.spoilt: Dealing | None = None
+        self.after: list[Any] = []
+
+    def __call__(self, node: int, message: Any, handler: Callable[[Any], Any]) -> Any:
+        request = decode(frame_of(message))
+        if node == NODES["anna"] and isinstance(request, MaskRequest) and not self.after:
+            before = self.vault.read_bytes()
+            good = tuple(each for each in request.deliveries if each.sender != "carl")
+            message.content = reply_with(message, encode(replace(request, deliveries=good))).content
+            reply = handler(message)
+            assert isinstance(decode(frame_of(reply)), MaskReply)
+            moved = self.vault.read_bytes()
+            self.vault.write_bytes(before)
+            assert self.spoilt is not None
+            message.content = reply_with(message, encode(ProofRequest(dealing=self.spoilt))).content
+            self.after.append(decode(frame_of(handler(message))))
+            self.vault.write_bytes(moved)
+            return reply
+        reply = super().__call__(node, message, handler)
+        found = decode(frame_of(reply))
+        if node == self.node and isinstance(found, DealReply) and self.spoilt is None:
+            self.spoilt = found.dealing
+        return reply
+
+
+def test_a_vault_put_back_after_the_vector_left_tells_no_exchange(tmp_path: Path) -> None:
+    cast = fives(tmp_path)
+    server = PutsBack(cast)
+    cast.run(meddle=server)
+    assert [said(each) for each in server.after] == ["AlreadyAnswered"]
 
 
 def test_exposed_dealers_that_leave_too_few_end_the_job_by_name(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ _KEYS = "shared/secagg/pairwise_keys.py"
 _CLIENT = "client/pairwise.py"
 _ATTACKS = "tests/unit/test_pairwise_attacks.py"
 _COMPLAINTS = "tests/unit/test_pairwise_complaints.py"
+_DEALERS = "tests/integration/test_pairwise_bad_dealers.py"
+_POSSESSION = "tests/unit/test_seal_key_possession.py"
 _PROOFS = "tests/unit/test_exchange_proof.py"
 _ANSWERS = "tests/integration/test_pairwise_answers.py"
 
@@ -335,10 +337,51 @@ PAIRWISE: tuple[Mutant, ...] = (
         name="complaint: dealer's signature",
         adversary="The server changes what it delivers, and the holder tells its exchange with an honest dealer.",
         path=_COMPLAINT,
-        old="    check_dealing(dealing, agreement=agreement, roster=roster, now=now)\n"
-        "    own, peer = agreement.bundles",
-        new="    own, peer = agreement.bundles",
+        old="    check_dealing(dealing, agreement=agreement, roster=roster, now=now)\n    # A key",
+        new="    # A key",
         tests=(f"{_COMPLAINTS}::test_nor_by_a_server_that_changes_what_it_delivers",),
+    ),
+    Mutant(
+        name="complaint: key made out of another party's",
+        adversary="A dealer whose key is a multiple of an honest one's is told what opens that party's shares.",
+        path=_COMPLAINT,
+        old="    verify_possession(agreement.bundles[dealing.client])\n",
+        new="",
+        tests=(f"{_POSSESSION}::test_nobody_proves_anything_about_a_key_that_was_made_out_of_another",),
+    ),
+    Mutant(
+        name="complaint: such a key at the server",
+        adversary="A dealer of bad shares has a key that nobody may prove anything about, and spoils every round.",
+        path="server/pairwise.py",
+        old="        verify_possession(bundle)\n",
+        new="",
+        tests=(f"{_DEALERS}::test_a_party_whose_seal_key_is_another_s_is_left_out_by_the_server",),
+    ),
+    Mutant(
+        name="possession: statement",
+        adversary="A signature that one party made for its key shows for another party that it holds that key.",
+        path="shared/secagg/seal_key.py",
+        old="    return join_fields(_LABEL, ctx, client.encode(), key)\n",
+        new="    return join_fields(_LABEL, key)\n",
+        tests=(
+            "tests/unit/test_seal_key_possession.py::test_possession_is_shown_by_one_party_in_one_context_for_one_key",
+        ),
+    ),
+    Mutant(
+        name="complaint: and a vector after it",
+        adversary="The server has a party tell an exchange, and then takes its vector in the same round.",
+        path=_CLIENT,
+        old="    party.vault.give_up(request.ctx, now=party.now)\n",
+        new="",
+        tests=(f"{_DEALERS}::test_who_told_an_exchange_answers_nothing_more_in_that_round",),
+    ),
+    Mutant(
+        name="complaint: vault put back",
+        adversary="A vault of before the vector is put back, and an exchange of a round that was paid for is told.",
+        path=_CLIENT,
+        old="    party.gate.require_unspent(checked, request.ctx)\n    complaint",
+        new="    complaint",
+        tests=(f"{_DEALERS}::test_a_vault_put_back_after_the_vector_left_tells_no_exchange",),
     ),
     Mutant(
         name="complaint: signer",

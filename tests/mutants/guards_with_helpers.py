@@ -227,8 +227,8 @@ WITH_HELPERS: tuple[Mutant, ...] = (
         name="capacity: value outside the ring",
         adversary="A value wraps round before it is masked, and the sum is another one.",
         path="shared/secagg/ring.py",
-        old='        words = values.astype(f"<i{kind.itemsize}", casting="same_value")\n',
-        new='        words = values.astype(f"<i{kind.itemsize}")\n',
+        old='.astype(f"<i{kind.itemsize}", casting="same_value")\n',
+        new='.astype(f"<i{kind.itemsize}")\n',
         tests=(f"{_ATTACKS}::test_values_that_leave_the_ring_are_refused_before_they_are_masked",),
     ),
     Mutant(

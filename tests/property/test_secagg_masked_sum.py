@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from shared.errors import CapacityExceeded, MalformedMessage
+from shared.errors import BadSetting, CapacityExceeded, MalformedMessage
 from shared.secagg import prg, ring
 from shared.secagg.discrete_gaussian import sample
 from shared.secagg.mask_sharing import MaskSharing
@@ -212,6 +212,23 @@ def test_opening_in_one_pass_gives_the_sum_of_one_step_after_the_other(
     total = sum_packed(vectors, bits, size, added=keys, subtracted=others)
     assert total.dtype == np.int64
     assert np.array_equal(total, ring.decode(expected, bits))
+
+
+@pytest.mark.parametrize("size", [0, 1, 69_999, 70_001])
+def test_noise_for_another_number_of_coordinates_is_refused(size: int) -> None:
+    with pytest.raises(BadSetting, match=f"70000 coordinates need as much noise, there are {size}"):
+        keystream_sum(70_000, 16, [bytes(32)], noise=np.ones(size, dtype=np.int64))
+
+
+@pytest.mark.parametrize("kind", [">i8", "<i8"])
+@pytest.mark.parametrize("bits", [16, 24, 32])
+def test_a_value_outside_the_ring_is_refused_in_either_order_of_bytes(bits: int, kind: str) -> None:
+    half = 2 ** (bits - 1)
+    inside = np.array([half - 1, -half, 0], dtype=kind)
+    assert ring.decode(ring.encode(inside, bits), bits).tolist() == inside.tolist()
+    for value in (half, -half - 1, 2**40, -(2**40), 2**62):
+        with pytest.raises(CapacityExceeded):
+            ring.encode(np.array([0, value], dtype=kind), bits)
 
 
 @pytest.mark.parametrize("bits", ring.WIDTHS)
