@@ -316,6 +316,14 @@ PAIRWISE: tuple[Mutant, ...] = (
         tests=(f"{_ANSWERS}::test_inputs_that_fit_the_step_and_not_the_round_are_refused_before_the_charge",),
     ),
     Mutant(
+        name="pairwise: more users than the sum holds",
+        adversary="The parties on the list declare more users than the plan's sum holds, and it wraps round.",
+        path=_CLIENT,
+        old="    if users > plan.max_users:\n",
+        new="    if False:\n",
+        tests=(f"{_ANSWERS}::test_parties_that_declare_more_or_fewer_users_than_the_plan_takes_are_dealt_no_shares",),
+    ),
+    Mutant(
         name="complaint: false",
         adversary="A tenant complains of shares that do open, and an honest dealer is shut out.",
         path=_COMPLAINT,
