@@ -372,6 +372,15 @@ PAIRWISE: tuple[Mutant, ...] = (
         new="        if True:\n",
         tests=(f"{_PROOFS}::test_no_other_bytes_pass_for_the_proof",),
     ),
+    # A challenge so written is also unequal to the hash that it is compared with.
+    Mutant(
+        name="proof: number beyond the order",
+        adversary="Whoever passes a proof on writes it in other bytes that hold as well.",
+        path=_PROOF,
+        old="    if challenge >= _ORDER or answer >= _ORDER:\n",
+        new="    if False:\n",
+        tests=(f"{_PROOFS}::test_the_same_number_written_larger_by_the_order_is_refused[answer]",),
+    ),
     Mutant(
         name="proof: point of low order",
         adversary="A prover adds a point of order two, and proves an exchange that is not one.",
