@@ -31,6 +31,8 @@ from simulations.marketplace import generate
 from tests.integration.demo_runs import ROWS, SMALL, TENANTS, DemoRun, check_learner
 
 IN_TRAINING = "server/jobs/cooccurrence/state/events.jsonl: step_asked"
+# The peers are asked to sign which of them are in the sum: their vectors are with the server, their masks still on.
+IN_MASKED_ROUND = "server/jobs/cooccurrence/state/events.jsonl: peers_asked"
 MODELS = {
     "market-weights": "federated cooccurrence, weights",
     "market-factors": "federated cooccurrence, factors",
@@ -203,9 +205,15 @@ def test_a_learner_of_each_institution_is_shown_titles_and_reasons(finished: Fin
 
 
 @pytest.mark.timeout(300)
-def test_a_node_lost_for_good_ends_the_demonstration_with_one_message_and_no_process(tmp_path: Path) -> None:
-    with DemoRun(tmp_path / "out", *SMALL) as run:
-        run.wait_for("flower/logs/job-1.log")
+def test_a_peer_lost_in_the_middle_of_a_round_ends_the_demonstration_with_one_message_and_no_process(
+    tmp_path: Path,
+) -> None:
+    """Without helpers, after every masked vector was handed in and before the others may open their sum.
+
+    What the demonstration then owes: one message that names the peer, nothing released or published, nothing running.
+    """
+    with DemoRun(tmp_path / "out", *SMALL, "--topology", "pairwise") as run:
+        run.wait_for(IN_MASKED_ROUND)
         assert len(run.family()) >= LEAST_FAMILY
         os.kill(run.node(TENANTS[0]), signal.SIGKILL)
         code = run.wait(timeout_seconds=60)
@@ -218,6 +226,12 @@ def test_a_node_lost_for_good_ends_the_demonstration_with_one_message_and_no_pro
     assert told == [f"zhiyin: node-{TENANTS[0]} ended with code -9 in the middle; see {log}"]
     assert output.rstrip().endswith(told[0])
     assert log.is_file()
+    job = run.out / "server" / "jobs" / "cooccurrence"
+    plan = json.loads((job / "plan.json").read_text(encoding="utf-8"))
+    assert (plan["topology"], plan["helpers"]) == ("pairwise", [])
+    events = [json.loads(line) for line in (job / "state" / "events.jsonl").read_text(encoding="ascii").splitlines()]
+    assert {event["party"] for event in events if event["event"] == "contribution"} == set(TENANTS)
+    assert not {"step_released", "published"} & {event["event"] for event in events}
     assert not (run.out / "report.json").exists(), "figures of a run that failed are no figures"
 
 

@@ -359,6 +359,25 @@ def test_inputs_that_fit_the_step_and_not_the_round_are_refused_before_the_charg
     assert server.charged() == 0
 
 
+@pytest.mark.parametrize(
+    ("bound", "error", "words"),
+    [("max_users", "WrongContext", "the plan's sum holds 99"), ("min_users", "TooFewClients", "the minimum is 101")],
+)
+def test_parties_that_declare_more_or_fewer_users_than_the_plan_takes_are_dealt_no_shares(
+    server: Server, bound: str, error: str, words: str
+) -> None:
+    """Five declare 20 users each: one too many for the sum, or one too few behind it. At the bound they deal."""
+    beyond = {"max_users": 99, "min_users": 101}[bound]
+    server.plan = replace(server.plan, **{bound: beyond})
+    server.run("keys")
+    refused(server.ask("anna", server.request("deal", "anna")), error, f"declare 100 users, {words}")
+    # Nor is there a later step to be had of a round whose shares were not dealt.
+    refused(server.ask("anna", MaskRequest(ctx=server.ctx, deliveries=(), inputs={})), "IllegalTransition")
+    assert server.charged() == 0
+    server.plan = replace(server.plan, **{bound: 100})
+    server.run("keys", "deal")
+
+
 @pytest.mark.parametrize("phase", ["keys", "mask"])
 def test_without_budget_nothing_leaves(server: Server, phase: str) -> None:
     server.run(*ALL[: ALL.index(phase)])

@@ -318,6 +318,14 @@ PAIRWISE: tuple[Mutant, ...] = (
         tests=(f"{_ANSWERS}::test_inputs_that_fit_the_step_and_not_the_round_are_refused_before_the_charge",),
     ),
     Mutant(
+        name="pairwise: more users than the sum holds",
+        adversary="The parties on the list declare more users than the plan's sum holds, and it wraps round.",
+        path=_CLIENT,
+        old="    if users > plan.max_users:\n",
+        new="    if False:\n",
+        tests=(f"{_ANSWERS}::test_parties_that_declare_more_or_fewer_users_than_the_plan_takes_are_dealt_no_shares",),
+    ),
+    Mutant(
         name="complaint: false",
         adversary="A tenant complains of shares that do open, and an honest dealer is shut out.",
         path=_COMPLAINT,
@@ -406,6 +414,15 @@ PAIRWISE: tuple[Mutant, ...] = (
         old="        if _challenge(own, peer, point, first, second, statement) == challenge:\n",
         new="        if True:\n",
         tests=(f"{_PROOFS}::test_no_other_bytes_pass_for_the_proof",),
+    ),
+    # A challenge so written is also unequal to the hash that it is compared with.
+    Mutant(
+        name="proof: number beyond the order",
+        adversary="Whoever passes a proof on writes it in other bytes that hold as well.",
+        path=_PROOF,
+        old="    if challenge >= _ORDER or answer >= _ORDER:\n",
+        new="    if False:\n",
+        tests=(f"{_PROOFS}::test_the_same_number_written_larger_by_the_order_is_refused[answer]",),
     ),
     Mutant(
         name="proof: point of low order",

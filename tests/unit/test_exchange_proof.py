@@ -17,6 +17,8 @@ from shared.secagg.exchange_proof import (
 )
 
 P = 2**255 - 19
+# Of the subgroup of edwards25519 that proofs are about (RFC 8032, section 5.1).
+ORDER = 2**252 + 27742317777372353535851937790883648493
 STATEMENT = b"these two, in this round"
 
 
@@ -71,6 +73,18 @@ def test_no_other_bytes_pass_for_the_proof(place: int) -> None:
     point, proof, own, peer = a_proof()
     other = proof[:place] + bytes([proof[place] ^ 1]) + proof[place + 1 :]
     with pytest.raises(BadSignature):
+        verify_exchange(point, other, own, peer, STATEMENT)
+
+
+@pytest.mark.parametrize("part", ["challenge", "answer"])
+def test_the_same_number_written_larger_by_the_order_is_refused(part: str) -> None:
+    """Modulo the order of the group it is the same proof, and whoever carries it could write it in other bytes."""
+    point, proof, own, peer = a_proof()
+    verify_exchange(point, proof, own, peer, STATEMENT)
+    challenge, answer = (int.from_bytes(each, "little") for each in (proof[:32], proof[32:]))
+    larger = {"challenge": (challenge + ORDER, answer), "answer": (challenge, answer + ORDER)}[part]
+    other = b"".join(number.to_bytes(32, "little") for number in larger)
+    with pytest.raises(BadSignature, match="too large"):
         verify_exchange(point, other, own, peer, STATEMENT)
 
 
