@@ -85,6 +85,7 @@ ANY_PERSON = Rule(people_only=True)
 OPERATORS = Rule(roles=("platform-operator",), people_only=True)
 
 
+# In a thread, for it asks the database. A dependency that does not is a coroutine, which costs no change of threads.
 def _caller(request: Request) -> Caller | None:
     # Set by `identify`, which accounts registers: how callers are known is that feature's business.
     identify: Callable[[Request], Caller | None] = request.app.state.identify
@@ -100,7 +101,7 @@ def _caller(request: Request) -> Caller | None:
 def access(rule: Rule) -> dict[str, Any]:
     """Arguments of a route decorator that enforce the rule and state it in OpenAPI: `@router.get(..., **access(R))`."""
 
-    def enforce(caller: Annotated[Caller | None, Depends(_caller)]) -> None:
+    async def enforce(caller: Annotated[Caller | None, Depends(_caller)]) -> None:
         if rule.allows(caller):
             return
         if caller is None:
@@ -116,7 +117,7 @@ def access(rule: Rule) -> dict[str, Any]:
     return {"dependencies": [Depends(enforce)], "openapi_extra": extra}
 
 
-def _known_caller(caller: Annotated[Caller | None, Depends(_caller)]) -> Caller:
+async def _known_caller(caller: Annotated[Caller | None, Depends(_caller)]) -> Caller:
     if caller is None:
         raise Problem("not-authenticated", headers={"WWW-Authenticate": "Bearer"})
     return caller

@@ -16,7 +16,7 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
-def _now(request: Request) -> datetime:
+async def _now(request: Request) -> datetime:
     now: datetime = request.app.state.clock()
     return now
 

@@ -57,7 +57,7 @@ class PageRequest:
         return Page(items=[entry(row) for row in shown], has_more=more, next_cursor=cursor)
 
 
-def _page_request(
+async def _page_request(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=600)] = None,

@@ -45,7 +45,7 @@ def count_write(request: Request, caller_id: str) -> None:
         _tell(request, rates.take(rates.writes, "write", caller_id))
 
 
-def _attempt(request: Request) -> None:
+async def _attempt(request: Request) -> None:
     rates: Rates = request.app.state.rates
     address = request.client.host if request.client else "unknown"
     _tell(request, rates.take(rates.logins, "login", address))

@@ -15,7 +15,7 @@ class IsEntitled(Protocol):
     def __call__(self, session: Session, user_id: str, product_id: str, version: int | None) -> bool: ...
 
 
-def _is_entitled(request: Request) -> IsEntitled:
+async def _is_entitled(request: Request) -> IsEntitled:
     check: IsEntitled = request.app.state.is_entitled
     return check
 

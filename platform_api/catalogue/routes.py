@@ -48,7 +48,7 @@ ARCHIVERS = Rule(roles=("creator", "tenant-operator", "platform-operator"), peop
 Amount = Annotated[int | None, Query(ge=0, le=MAX_PRICE_MINOR, description="in minor units; needs currency")]
 
 
-def _filters(
+async def _filters(
     kind: Kind | None = None,
     category: Annotated[str | None, Query(pattern=SLUG, max_length=64)] = None,
     language: Language | None = None,

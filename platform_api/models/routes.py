@@ -25,7 +25,7 @@ Number = Annotated[int, Path(ge=1, le=2**31 - 1, examples=[1])]
 _FOREVER = "public, max-age=31536000, immutable"
 
 
-def _store_of(request: Request) -> ArtifactStore:
+async def _store_of(request: Request) -> ArtifactStore:
     store: ArtifactStore = request.app.state.artifacts
     return store
 

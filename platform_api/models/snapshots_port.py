@@ -23,7 +23,7 @@ class Snapshots(Protocol):
         ...
 
 
-def snapshots_of(request: Request) -> Snapshots:
+async def snapshots_of(request: Request) -> Snapshots:
     found: Snapshots = request.app.state.snapshots
     return found
 

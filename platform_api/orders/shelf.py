@@ -46,7 +46,7 @@ class Shelf(Protocol):
         ...
 
 
-def _shelf(request: Request) -> Shelf:
+async def _shelf(request: Request) -> Shelf:
     shelf: Shelf = request.app.state.shelf
     return shelf
 

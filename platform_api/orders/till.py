@@ -15,7 +15,7 @@ def terms_of(settings: Settings) -> Terms:
     return Terms(minutes=settings.order_minutes, fee_basis_points=settings.platform_fee_basis_points)
 
 
-def _till(request: Request, errand: Errand) -> Till:
+async def _till(request: Request, errand: Errand) -> Till:
     state = request.app.state
     return Till(database=state.database, provider=state.provider, shelf=state.shelf, terms=terms_of(state.settings))
 

@@ -91,7 +91,7 @@ class PaymentProvider(Protocol):
         ...
 
 
-def _provider(request: Request) -> PaymentProvider:
+async def _provider(request: Request) -> PaymentProvider:
     provider: PaymentProvider = request.app.state.provider
     return provider
 

@@ -34,7 +34,7 @@ class Histories(Protocol):
         ...
 
 
-def _histories(request: Request) -> Histories:
+async def _histories(request: Request) -> Histories:
     found: Histories = request.app.state.histories
     return found
 

@@ -37,7 +37,7 @@ class OnSale(Protocol):
         ...
 
 
-def _on_sale(request: Request) -> OnSale:
+async def _on_sale(request: Request) -> OnSale:
     found: OnSale = request.app.state.on_sale
     return found
 
