@@ -1,6 +1,6 @@
 """Which dependencies of routes take a thread of the pool: those that ask the database, and no others.
 
-The framework gives every other function a thread of the pool; a small request passed through a dozen of them.
+The framework gives every other function a thread of the pool; a list of recommendations passed through ten of them.
 """
 
 import inspect
