@@ -64,12 +64,9 @@ class MaskSeed:
 
 def add_keystreams(buffer: RingBuffer, keys: Sequence[bytes]) -> None:
     """buffer += the sum of the keys' streams, in place."""
-    _apply(buffer, keys, ())
-
-
-def subtract_keystreams(buffer: RingBuffer, keys: Sequence[bytes]) -> None:
-    """buffer -= the sum of the keys' streams, in place."""
-    _apply(buffer, (), keys)
+    streams = _Streams(keys, ())
+    for part in _blocks(len(buffer), buffer.dtype):
+        streams.apply(buffer[part])
 
 
 def mask_packed(
@@ -82,7 +79,7 @@ def mask_packed(
 ) -> bytes:
     """Signed integers plus the streams of the keys in `added`, minus those in `subtracted`, packed for sending.
 
-    The same bytes as `ring.encode`, `add_keystreams`, `subtract_keystreams` and `ring.pack` one after the other.
+    The same bytes as `ring.encode`, each stream added or subtracted, and `ring.pack`, one after the other.
     watch: is shown the packed bytes from first to last, in parts, each as soon as it is done; for a digest.
     Raises CapacityExceeded, and gives nothing, unless all values are in the ring's signed range.
     """
@@ -147,12 +144,6 @@ class Keystream:
         """The next `size` bytes."""
         data: bytes = self._encryptor.update(bytes(size))
         return data
-
-
-def _apply(buffer: RingBuffer, added: Sequence[bytes], subtracted: Sequence[bytes]) -> None:
-    streams = _Streams(added, subtracted)
-    for part in _blocks(len(buffer), buffer.dtype):
-        streams.apply(buffer[part])
 
 
 def _packed(

@@ -8,9 +8,11 @@ Proofs-of-Possession", EUROCRYPT, made good by a proof).
 
 The key is made as an Ed25519 key is (RFC 8032, section 5.1.5), from a seed of 32 random bytes. Its secret scalar is
 used for X25519, and the signature is plain Ed25519 under the same key: Curve25519 and edwards25519 are birationally
-equivalent (RFC 7748, section 4.1). That one key serves both is safe by Thormarker 2021 ("On using the same key pair for
-Ed25519 and an X25519 based KEM"). An X25519 key leaves the sign of its point open; it stands in the last bit of the
-signature, which is zero in every valid one.
+equivalent (RFC 7748, section 4.1). Thormarker 2021 ("On using the same key pair for Ed25519 and an X25519 based KEM")
+proves that one key can serve both, where what is exchanged passes through a key derivation, as it does here. A proof of
+an exchange (`shared.secagg.exchange_proof`) is a third use, which that paper does not treat: it draws its nonces apart
+from the signature's and hashes under labels of its own. An X25519 key leaves the sign of its point open; it stands in
+the last bit of the signature, which is zero in every valid one.
 """
 
 from hashlib import sha512

@@ -22,7 +22,6 @@ from shared.secagg.prg import (
     add_keystreams,
     keystream_sum,
     mask_packed,
-    subtract_keystreams,
     sum_packed,
 )
 from tests.secagg_cast import HELPERS, ONE_MAY_BE_ABSENT, TENANTS, Round, random_bytes
@@ -131,9 +130,7 @@ def test_unpacking_another_length_is_refused(bits: int, wrong: int) -> None:
     start=st.integers(0, 2**15),
 )
 @settings(max_examples=60, deadline=None)
-def test_adding_and_subtracting_streams_cancel_and_the_streams_are_the_keys(
-    bits: int, size: int, keys: list[bytes], start: int
-) -> None:
+def test_the_streams_that_are_added_are_those_of_the_keys(bits: int, size: int, keys: list[bytes], start: int) -> None:
     kind = ring.computing_type(bits)
     buffer = ring.zeros(bits, size) + kind.type(start)
     before = buffer.copy()
@@ -142,8 +139,6 @@ def test_adding_and_subtracting_streams_cancel_and_the_streams_are_the_keys(
     for key in keys:
         expected += np.frombuffer(Keystream(key).read(buffer.nbytes), dtype=kind)
     assert np.array_equal(buffer, expected)
-    subtract_keystreams(buffer, keys)
-    assert np.array_equal(buffer, before)
 
 
 @given(
@@ -208,7 +203,8 @@ def test_opening_in_one_pass_gives_the_sum_of_one_step_after_the_other(
     for vector in vectors:
         expected = expected + ring.unpack(vector, bits, size)
     add_keystreams(expected, keys)
-    subtract_keystreams(expected, others)
+    for key in others:
+        expected -= np.frombuffer(Keystream(key).read(expected.nbytes), dtype=expected.dtype)
     total = sum_packed(vectors, bits, size, added=keys, subtracted=others)
     assert total.dtype == np.int64
     assert np.array_equal(total, ring.decode(expected, bits))
