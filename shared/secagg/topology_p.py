@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from shared.errors import BadSetting, IllegalTransition, MalformedMessage, TooFewClients, WrongContext
 from shared.roster import Roster
+from shared.secagg.context import VectorHasher
 from shared.secagg.graph import quorum
 from shared.secagg.pairwise_keys import (
     dealing_key,
@@ -54,6 +55,7 @@ from shared.secagg.pairwise_messages import (
     active_digest,
     agree,
     signed,
+    vector_message,
     verify,
 )
 from shared.secagg.pairwise_state import Advertised, ClientState, Committed, Dealt, Finished, Masked
@@ -192,19 +194,17 @@ def mask_vector(
         for peer, _ in held
     }
     own = MaskSeed(before.self_seed.reveal()).key(before.ctx)
+    hasher = VectorHasher()
     masked = mask_packed(
         values,
         bits,
         added=[own, *(key for peer, key in keys.items() if peer < before.client)],
         subtracted=[key for peer, key in keys.items() if peer > before.client],
+        watch=hasher.update,
     )
-    unsigned = MaskedVector(
-        client=before.client,
-        ctx=before.ctx,
-        root=before.agreement.root,
-        masked=masked,
-        signature=b"",
-    )
+    root = before.agreement.root
+    signature = signing_key.sign(vector_message(before.ctx, root, before.client, hasher.digest()))
+    vector = MaskedVector(client=before.client, ctx=before.ctx, root=root, masked=masked, signature=signature)
     after = Masked(
         client=before.client,
         minima=before.minima,
@@ -212,7 +212,7 @@ def mask_vector(
         agreement=before.agreement,
         held=held,
     )
-    return after, signed(unsigned, signing_key)
+    return after, vector
 
 
 def sign_active(
@@ -260,6 +260,8 @@ def unmask(
 ) -> tuple[Finished, Unmasking]:
     """R4. signatures: other parties', on the set that this party signed; neighbours above the threshold among them.
 
+    As many are verified as it takes, neighbours' first.
+
     Raises IllegalTransition, TooFewClients below the threshold of neighbours or the quorum of all, MalformedMessage (a
     signer twice), WrongContext (another set, list or round; a signer outside the set), UnknownKey, ExpiredKey,
     BadSignature.
@@ -272,12 +274,16 @@ def unmask(
             raise WrongContext(f"{each.client} signed another set of active parties, or is not in it")
         if each.client in signers:
             raise MalformedMessage(f"the signature of {each.client} is counted twice")
-        verify(each, agreement=agreement, roster=roster, now=now)
         signers.add(each.client)
     neighbours = signers & set(agreement.graph.neighbours(before.client))
-    _check_enough("neighbours that signed the active set", len(neighbours), agreement.terms.threshold)
-    colluding = before.minima.colluding(before.num_tenants)
-    _check_enough("parties that signed the active set", len(signers), quorum(len(agreement.bundles), colluding))
+    threshold = agreement.terms.threshold
+    _check_enough("neighbours that signed the active set", len(neighbours), threshold)
+    needed = quorum(len(agreement.bundles), before.minima.colluding(before.num_tenants))
+    _check_enough("parties that signed the active set", len(signers), needed)
+    # Neighbours first, then as many as the quorum asks for, itself among them: no more could change what is done.
+    ordered = sorted(signatures, key=lambda each: each.client not in neighbours)
+    for each in ordered[: max(threshold, needed - 1)]:
+        verify(each, agreement=agreement, roster=roster, now=now)
     active = set(before.active)
     shares = [(owner, secret.reveal()) for owner, secret in before.held]
     unsigned = Unmasking(

@@ -21,7 +21,7 @@ PAIRWISE: tuple[Mutant, ...] = (
         name="pairwise: swapped key",
         adversary="The server puts its own key in the place of a tenant's, and reads what is sealed to that tenant.",
         path=_MESSAGES,
-        old="    member.verify(bundle.signature, bundle_message(bundle))\n",
+        old="    member.verify(bundle.signature, message)\n",
         new="",
         tests=(f"{_ATTACKS}::test_a_key_swapped_on_the_way_is_refused",),
     ),
@@ -65,14 +65,6 @@ PAIRWISE: tuple[Mutant, ...] = (
         old="    check_point(bundle.mask_key, bundle.client)\n    check_point(bundle.seal_key, bundle.client)\n",
         new="",
         tests=(f"{_ATTACKS}::test_a_key_that_makes_every_secret_zero_is_refused_by_name",),
-    ),
-    Mutant(
-        name="pairwise: key off the curve",
-        adversary="A dealer seals bad shares with a key of the twist, of which no neighbour can prove an exchange.",
-        path=_MESSAGES,
-        old="    require_on_curve(bundle.seal_key, bundle.client)\n",
-        new="",
-        tests=(f"{_COMPLAINTS}::test_a_seal_key_that_no_proof_could_be_about_is_refused_at_the_start",),
     ),
     # Three guards refuse it, each alone: the named receiver, the seal's tag, the commitment to each share.
     Mutant(
@@ -213,8 +205,7 @@ PAIRWISE: tuple[Mutant, ...] = (
         name="pairwise: small quorum",
         adversary="The server gets two neighbourhoods that do not overlap to unmask two sets.",
         path=_P,
-        old='    _check_enough("parties that signed the active set", len(signers), '
-        "quorum(len(agreement.bundles), colluding))\n",
+        old='    _check_enough("parties that signed the active set", len(signers), needed)\n',
         new="",
         tests=(f"{_ATTACKS}::test_signatures_of_a_neighbourhood_are_no_quorum_of_all",),
     ),
@@ -222,9 +213,33 @@ PAIRWISE: tuple[Mutant, ...] = (
         name="pairwise: quorum of strangers",
         adversary="The server has a set signed by parties that hold none of the shares in question.",
         path=_P,
-        old='    _check_enough("neighbours that signed the active set", len(neighbours), agreement.terms.threshold)\n',
+        old='    _check_enough("neighbours that signed the active set", len(neighbours), threshold)\n',
         new="",
         tests=(f"{_ATTACKS}::test_signatures_of_a_neighbourhood_are_no_quorum_of_all",),
+    ),
+    Mutant(
+        name="pairwise: verified no quorum",
+        adversary="The server fills a quorum up with signatures of its own making, where a party verifies neighbours'.",
+        path=_P,
+        old="    for each in ordered[: max(threshold, needed - 1)]:\n",
+        new="    for each in ordered[:threshold]:\n",
+        tests=(f"{_ATTACKS}::test_in_a_sparse_graph_neighbours_signatures_are_verified_and_then_the_quorum_s",),
+    ),
+    Mutant(
+        name="pairwise: verified no threshold",
+        adversary="The server makes up neighbours' signatures, where the quorum is smaller than the threshold.",
+        path=_P,
+        old="    for each in ordered[: max(threshold, needed - 1)]:\n",
+        new="    for each in ordered[: needed - 1]:\n",
+        tests=(f"{_ATTACKS}::test_as_many_signatures_are_verified_as_the_threshold_takes",),
+    ),
+    Mutant(
+        name="pairwise: verified strangers",
+        adversary="The server makes up neighbours' signatures and lists them after those of strangers.",
+        path=_P,
+        old="    ordered = sorted(signatures, key=lambda each: each.client not in neighbours)\n",
+        new="    ordered = list(signatures)\n",
+        tests=(f"{_ATTACKS}::test_in_a_sparse_graph_neighbours_signatures_are_verified_and_then_the_quorum_s",),
     ),
     # Names are collected in a set as well, so one signature never counts twice: both have to go.
     Mutant(

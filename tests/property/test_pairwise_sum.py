@@ -110,8 +110,8 @@ def test_a_masked_vector_is_noise_and_partial_sums_are_noise() -> None:
 
 def test_without_its_own_masks_the_sum_lies_open_before_anybody_unmasks(monkeypatch: pytest.MonkeyPatch) -> None:
     # The control of the test above: with the pairs' masks alone, a late vector or a lie about drop-outs opens one.
-    def pairs_only(values: Any, bits: int, *, added: list[bytes], subtracted: list[bytes]) -> bytes:
-        return mask_packed(values, bits, added=added[1:], subtracted=subtracted)
+    def pairs_only(values: Any, bits: int, *, added: list[bytes], **rest: Any) -> bytes:
+        return mask_packed(values, bits, added=added[1:], **rest)
 
     monkeypatch.setattr("shared.secagg.topology_p.mask_packed", pairs_only)
     wide = Round(bits=64, num_coordinates=256)

@@ -10,9 +10,7 @@ from shared.secagg import exchange_proof
 from shared.secagg.exchange_proof import (
     POINT_BYTES,
     PROOF_BYTES,
-    _legendre,
     prove_exchange,
-    require_on_curve,
     verify_exchange,
 )
 
@@ -148,23 +146,6 @@ def test_a_part_of_low_order_hides_no_other_exchange(which: str) -> None:
 def test_keys_of_low_order_give_no_proof(u: int) -> None:
     with pytest.raises(UnknownKey):
         prove_exchange(secret("anna"), public(secret("anna")), u.to_bytes(32, "little"), STATEMENT)
-
-
-def test_what_is_a_square_is_what_eulers_criterion_says() -> None:
-    prime = 2**255 - 19
-    few = [*range(70), *(2**power for power in range(250, 255)), *(prime - small for small in range(1, 70))]
-    many = [int.from_bytes(secret(f"number {number}"), "little") % prime for number in range(300)]
-    for value in (*few, *many):
-        assert _legendre(value) % prime == pow(value, (prime - 1) // 2, prime)
-
-
-def test_a_key_on_the_twist_is_told_from_one_on_the_curve() -> None:
-    # u = 2 is on the twist: 2^3 + 486662 * 2^2 + 2 is no square.
-    assert pow(8 + 486662 * 4 + 2, (P - 1) // 2, P) == P - 1
-    with pytest.raises(UnknownKey, match="carl is not on the curve"):
-        require_on_curve((2).to_bytes(32, "little"), "carl")
-    for number in range(20):
-        require_on_curve(public(secret(f"any {number}")), "anna")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -299,24 +300,32 @@ def test_a_quorum_one_too_small_is_refused() -> None:
         unmask(HONEST.signatures[1:5])
 
 
+# A sparse graph, which minima that trust everybody allow among so few.
+TRUSTING = replace(MINIMA, corrupt=0.0, dropped=0.0, privacy_bits=0, recovery_bits=0)
+SPARSE = Round(num_parties=104, degree=50, threshold=40, min_active=100, minima=TRUSTING)
+
+
+@cache
+def a_sparse_graph() -> tuple[Committed, tuple[ActiveSignature, ...], tuple[ActiveSignature, ...]]:
+    """A party that signed the set of all; what its neighbours and what the others signed."""
+    agreement = SPARSE.agree([SPARSE.advertise(name)[1] for name in SPARSE.names])
+    me, near = SPARSE.names[0], agreement.graph.neighbours(SPARSE.names[0])
+    place = {"ctx": SPARSE.ctx, "root": agreement.root, "active": active_digest(SPARSE.names)}
+    said = {name: resigned(ActiveSignature(client=name, signature=b"", **place)) for name in SPARSE.names}
+    bound = {"client": me, "minima": TRUSTING, "num_tenants": 104, "agreement": agreement}
+    state = Committed(held=(), active=SPARSE.names, **bound)  # type: ignore[arg-type]
+    far = tuple(each for name, each in said.items() if name not in (me, *near))
+    return state, tuple(said[name] for name in near), far
+
+
 def test_signatures_of_a_neighbourhood_are_no_quorum_of_all() -> None:
-    # A sparse graph, which minima that trust everybody allow among so few.
-    trusting = replace(MINIMA, corrupt=0.0, dropped=0.0, privacy_bits=0, recovery_bits=0)
-    large = Round(num_parties=104, degree=50, threshold=40, min_active=100, minima=trusting)
-    agreement = large.agree([large.advertise(name)[1] for name in large.names])
-    me, near = large.names[0], agreement.graph.neighbours(large.names[0])
-    place = {"ctx": large.ctx, "root": agreement.root, "active": active_digest(large.names)}
-    said = {name: resigned(ActiveSignature(client=name, signature=b"", **place)) for name in large.names}
-    bound = {"client": me, "minima": trusting, "num_tenants": 104, "agreement": agreement}
-    state = Committed(held=(), active=large.names, **bound)  # type: ignore[arg-type]
-    neighbours = [said[name] for name in near]
-    far = [each for name, each in said.items() if name not in (me, *near)]
+    state, near, far = a_sparse_graph()
     with pytest.raises(TooFewClients, match="parties that signed"):
-        large.unmask(state, neighbours)
+        SPARSE.unmask(state, near)
     # A quorum of strangers, who hold no shares of its neighbours, is none either.
     with pytest.raises(TooFewClients, match="neighbours that signed"):
-        large.unmask(state, far)
-    large.unmask(state, [*neighbours, *far])
+        SPARSE.unmask(state, far)
+    SPARSE.unmask(state, [*near, *far])
 
 
 def test_a_foreign_quorum_is_refused() -> None:
@@ -349,6 +358,31 @@ def test_one_signature_counts_once() -> None:
 def test_a_forged_signature_is_refused() -> None:
     with pytest.raises(BadSignature, match=PEER):
         unmask([replace(HONEST.signatures[1], signature=HONEST.signatures[2].signature), *HONEST.signatures[2:]])
+
+
+def test_as_many_signatures_are_verified_as_the_threshold_takes() -> None:
+    """Of 8 parties none of which is thought corrupt: 5 neighbours, where the quorum asks for 4 beside the party."""
+    state = replace(HONEST.committed[ME][0], minima=TRUSTING)
+    for place, each in enumerate(HONEST.signatures[1:]):
+        forged = replace(each, signature=bytes(64))
+        given = [forged if one is each else one for one in HONEST.signatures[1:]]
+        if place < 5:
+            with pytest.raises(BadSignature, match=each.client):
+                ROUND.unmask(state, given)
+        else:
+            assert ROUND.unmask(state, given)[1] == HONEST.unmaskings[0]
+
+
+def test_in_a_sparse_graph_neighbours_signatures_are_verified_and_then_the_quorum_s() -> None:
+    """Of 104 parties: 50 neighbours, of whom the threshold is 40, and a quorum of 53 with the party itself."""
+    state, near, far = a_sparse_graph()
+    for forged, given in ((near[-1], [*far, *near]), (far[1], [*near, *far])):
+        with pytest.raises(BadSignature, match=forged.client):
+            SPARSE.unmask(state, [replace(each, signature=bytes(64)) if each is forged else each for each in given])
+    strangers = [replace(each, signature=bytes(64)) for each in far[2:]]
+    SPARSE.unmask(state, [*far[:2], *strangers, *near])
+    with pytest.raises(BadSignature, match=far[2].client):
+        SPARSE.unmask(state, [*strangers, *far[:2], *near])
 
 
 def test_a_signature_of_another_kind_of_message_is_none() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from shared.errors import BadSignature, IllegalTransition, MalformedMessage, UnknownKey, WrongContext, ZhiyinError
+from shared.errors import BadSignature, IllegalTransition, MalformedMessage, WrongContext, ZhiyinError
 from shared.secagg import share_complaint
 from shared.secagg.exchange_proof import prove_exchange
 from shared.secagg.pairwise_keys import exchange, open_exchanged, private_key, seal_shares
-from shared.secagg.pairwise_messages import Dealing, SealedShares, verify_bundle
+from shared.secagg.pairwise_messages import Dealing, SealedShares
 from shared.secagg.pairwise_opening import deliveries_to
 from shared.secagg.share_complaint import ShareComplaint, verify_share_complaint
 from shared.secagg.topology_p import check_deliveries, prove_bad_shares
@@ -186,10 +186,3 @@ def test_another_round_s_dealing_is_none_of_this_round_s() -> None:
     other = Round(step=1).run().dealings[1]
     with pytest.raises(WrongContext):
         complain(other)
-
-
-def test_a_seal_key_that_no_proof_could_be_about_is_refused_at_the_start() -> None:
-    bundle = COURSE.agreement.bundles[DEALER]
-    twisted = resigned(bundle, seal_key=(2).to_bytes(32, "little"))
-    with pytest.raises(UnknownKey, match="not on the curve"):
-        verify_bundle(twisted, ctx=ROUND.ctx, roster=ROUND.roster, now=NOW)

@@ -6,8 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UnknownKey
-from shared.secagg import exchange_proof
-from shared.secagg.exchange_proof import require_on_curve
 from shared.secagg.pairwise_keys import _LOW_ORDER, check_point, private_key, public_key
 from shared.secagg.secret import Secret
 
@@ -92,24 +90,8 @@ def test_a_key_is_usable_exactly_where_an_exchange_gives_a_secret(public: bytes)
 def test_a_key_of_another_size_is_refused(size: int) -> None:
     with pytest.raises(UnknownKey):
         check_point(bytes([9] * size), "carl")
-    with pytest.raises(UnknownKey):
-        require_on_curve(bytes([9] * size), "carl")
 
 
 def test_a_secret_keeps_its_public_key() -> None:
     secret = bytes(range(32))
     assert private_key(Secret(secret)).public_key().public_bytes_raw() == public_key(secret)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.one_of(st.binary(min_size=32, max_size=32), st.sampled_from(ENCODED)))
-def test_a_key_is_on_the_curve_exactly_where_a_point_is_found_for_it(public: bytes) -> None:
-    def accepted(check: object) -> bool:
-        try:
-            check(public)  # type: ignore[operator]
-        except UnknownKey:
-            return False
-        return True
-
-    found = accepted(exchange_proof._from_montgomery)
-    assert accepted(lambda each: require_on_curve(each, "carl")) == found

@@ -10,7 +10,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shared.errors import BadSeal, BadSignature
 from shared.secagg import exchange_proof, share_complaint
 from shared.secagg.pairwise_keys import open_exchanged, pair_key, private_key, public_key
-from shared.secagg.pairwise_messages import Agreement, Bundle, Dealing, SealedShares, signed, verify_possession
+from shared.secagg.pairwise_messages import (
+    Agreement,
+    Bundle,
+    Dealing,
+    SealedShares,
+    signed,
+    verify_bundle,
+    verify_possession,
+)
 from shared.secagg.pairwise_opening import deliveries_to
 from shared.secagg.prg import MaskSeed, sum_packed
 from shared.secagg.seal_key import make_seal_key, require_possession
@@ -124,6 +132,17 @@ def test_without_that_guard_one_tenant_and_the_server_open_an_honest_vector(
 def test_every_honest_party_shows_that_it_holds_its_key() -> None:
     for name in ROUND.names:
         verify_possession(ROUND.advertise(name)[1])
+
+
+def test_a_seal_key_that_no_proof_could_be_about_shows_no_possession() -> None:
+    # u = 2 is on the twist, which X25519 takes: 2^3 + 486662 * 2^2 + 2 is no square.
+    assert pow(8 + 486662 * 4 + 2, (P - 1) // 2, P) == P - 1
+    bundle = ROUND.advertise(ROGUE)[1]
+    twisted = resigned(bundle, seal_key=(2).to_bytes(32, "little"))
+    verify_bundle(twisted, ctx=ROUND.ctx, roster=ROUND.roster, now=NOW)
+    for last in (bundle.possession[-1], bundle.possession[-1] ^ 0x80):
+        with pytest.raises(BadSignature, match=f"{ROGUE} did not show"):
+            verify_possession(replace(twisted, possession=bundle.possession[:-1] + bytes([last])))
 
 
 @pytest.mark.parametrize("seed", [bytes([number]) * 32 for number in range(8)])
