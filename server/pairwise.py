@@ -240,8 +240,8 @@ def _take_keys(job: Job, state: State, ctx: bytes, node: int, reply: bytes | Sil
             party = message.party
         bundle = _reply(reply, KeysReply).bundle
         verify_bundle(bundle, ctx=ctx, roster=job.roster, now=job.now)
-        verify_possession(bundle)
         party = bundle.client
+        verify_possession(bundle)
         taken = {key for offer in state.offers for key in _keys(offer.contribution)}
         if len(state.offers) >= job.plan.num_parties:
             raise ProtocolError(f"it is one more than the {job.plan.num_parties} parties that the plan invites")

@@ -212,9 +212,9 @@ def test_a_party_whose_seal_key_is_another_s_is_left_out_by_the_server(tmp_path:
 
     cast.run(meddle=meddle)
     assert released(cast) == [(0, 0, HONEST), (1, 0, HONEST)]
-    left = [event["reason"] for event in events(cast, "party_left") if "did not show" in event["reason"]]
-    assert len(left) == 2
-    assert all(reason.startswith("BadSignature: carl") for reason in left)
+    left = [event for event in events(cast, "party_left") if "did not show" in event["reason"]]
+    assert [event["party"] for event in left] == ["carl", "carl"]
+    assert all(event["reason"].startswith("BadSignature: carl") for event in left)
 
 
 def said(reply: Any) -> str:
