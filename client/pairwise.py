@@ -9,6 +9,7 @@ roster that expired or a budget spent elsewhere ends a round in its middle.
 What can happen once only, and where that is written down before the message leaves:
 
     keys for a context            the vault of open rounds
+    dealt shares                  the ledger, as an answer; then the vault
     the masked vector             the ledger, by its charge; then the vault
     a signed set of active ones   the ledger, as an answer; then the vault
     the shares of neighbours      the vault
@@ -63,6 +64,7 @@ RandomBytes = Callable[[int], bytes]
 PairwiseRequest = KeysRequest | DealRequest | MaskRequest | SignRequest | OpenRequest | ProofRequest
 PairwiseReply = KeysReply | DealReply | MaskReply | SharesUnopened | SignReply | OpenReply | ProofReply
 REQUESTS = (KeysRequest, DealRequest, MaskRequest, SignRequest, OpenRequest, ProofRequest)
+_DEALT_ONCE = b"zhiyin/pairwise-dealt-once/1"
 _SIGNED_ONCE = b"zhiyin/pairwise-signed-once/1"
 
 
@@ -171,6 +173,9 @@ def _deal(party: _Party, request: DealRequest) -> DealReply:
         state, request.bundles, roster=checked.roster, now=party.now, signing_key=party.home.vault.signing_key
     )
     _check_users(party.home, checked.plan, after.agreement)
+    # Beside the vault, so that one put back to an older state deals under no second list: called dropped in the one
+    # and active in the other, a party would have both of its secrets opened.
+    party.home.ledger.answer_once([digest_fields(_DEALT_ONCE, request.ctx)])
     party.keep(after)
     return DealReply(dealing=dealing)
 

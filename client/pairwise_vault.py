@@ -7,8 +7,8 @@ nobody goes on with are wiped after KEEP_SECONDS, and the oldest of more than MA
 
 At rest every state is encrypted under a key derived from the home's signing key, bound to its round and phase, so a
 copy of this file alone is worth nothing. Triggers forbid going back. A file put back to an older state together with
-the key could go back all the same; that a round is released and its active set signed once is also in the ledger,
-which notices.
+the key could go back all the same; that a round is dealt, released and its active set signed once is also in the
+ledger, which notices.
 """
 
 import sqlite3

@@ -206,6 +206,18 @@ def test_not_even_by_a_vault_put_back_to_an_older_state(server: Server) -> None:
     refused(server.ask("anna", SignRequest(ctx=server.ctx, active=FIVE[:4])), "AlreadyAnswered")
 
 
+def test_nor_are_shares_dealt_twice_under_two_lists(server: Server) -> None:
+    server.run("keys")
+    path = server.cast.homes["anna"] / FILE
+    before = path.read_bytes()
+    # A list that is refused costs nothing.
+    refused(server.ask("anna", DealRequest(ctx=server.ctx, bundles=server.bundles[:3])), "TooFewClients")
+    server.run("deal", names=["anna"])
+    path.write_bytes(before)
+    without_one = DealRequest(ctx=server.ctx, bundles=server.bundles[:4])
+    refused(server.ask("anna", without_one), "AlreadyAnswered")
+
+
 def test_nor_is_a_second_vector_made_by_one(server: Server) -> None:
     server.run("keys", "deal")
     path = server.cast.homes["anna"] / FILE
@@ -523,6 +535,7 @@ answer(ClientHome.open(home), request, now=1_800_000_000, random_bytes=os.urando
     [
         *(("before the state is kept", phase) for phase in ALL),
         *(("after the state is kept", phase) for phase in ALL),
+        ("after the ledger", "deal"),
         ("after the ledger", "mask"),
         ("after the ledger", "sign"),
     ],
@@ -537,7 +550,7 @@ def test_a_client_killed_in_the_middle_goes_on_or_refuses_and_says_nothing_else(
     ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=False)
     assert ended.returncode == -9, ended.stderr
     again = server.ask("anna", server.request(phase, "anna"))
-    said_before_it_was_kept = where == "before the state is kept" and phase not in ("mask", "sign")
+    said_before_it_was_kept = where == "before the state is kept" and phase not in ("deal", "mask", "sign")
     # Nothing left the process, so repeating an unkept step is safe; what was kept, charged or noted is not repeated.
     assert isinstance(again, Refusal) is not said_before_it_was_kept
     if phase == "sign":

@@ -137,6 +137,14 @@ PAIRWISE: tuple[Mutant, ...] = (
         tests=(f"{_ANSWERS}::test_not_even_by_a_vault_put_back_to_an_older_state",),
     ),
     Mutant(
+        name="pairwise: second dealing after a restored file",
+        adversary="The server has a tenant whose file of rounds was put back deal under a second list of parties.",
+        path=_CLIENT,
+        old="    party.home.ledger.answer_once([digest_fields(_DEALT_ONCE, request.ctx)])\n",
+        new="",
+        tests=(f"{_ANSWERS}::test_nor_are_shares_dealt_twice_under_two_lists",),
+    ),
+    Mutant(
         name="pairwise: states go forward only",
         adversary="A client that was restarted, or runs twice, takes a step that it has taken already.",
         path="shared/secagg/pairwise_state.py",
