@@ -17,6 +17,7 @@ from server.pace import bound_object_waits, shorten_object_waits
 from server.progress import Progress
 from server.publishing import publish
 from server.releases import ReleaseLedger
+from server.request_sizes import require_requests_fit
 from server.settings import (
     JobSettings,
     ModelSettings,
@@ -72,6 +73,7 @@ def run_job(settings: JobSettings, exchange: Exchange) -> dict[str, int]:
     roster_bytes = load_roster_bytes(settings.roster)
     roster = open_roster(roster_bytes, settings.issuer_public_key, int(time.time()))
     require_known_tenants(settings, roster)
+    require_requests_fit(plan, roster, roster_bytes)
     make_folder(settings.state)
     make_folder(settings.registry)
     with sole_user(settings.state):

@@ -52,8 +52,14 @@ class Exchange:
             )
         return present
 
-    def ask(self, requests: Mapping[int, bytes], *, group: str, timeout_seconds: float) -> dict[int, bytes | Silence]:
-        """Send each node its frame and wait; one entry for each request."""
+    def ask(
+        self, requests: Mapping[int, bytes], *, group: str, timeout_seconds: float, most_bytes: int
+    ) -> dict[int, bytes | Silence]:
+        """Send each node its frame and wait; one entry for each request.
+
+        most_bytes: what a reply may have. A longer one is dropped as it comes in, so that replies that a node pads out
+        do not pile up until all are there.
+        """
         late = Silence(reason=f"no answer within {timeout_seconds:g} s")
         answers: dict[int, bytes | Silence] = dict.fromkeys(requests, late)
         messages = [
@@ -68,7 +74,7 @@ class Exchange:
             for reply in self._grid.pull_messages(list(waiting)):
                 node = waiting.pop(reply.metadata.reply_to_message_id, None)
                 if node is not None:
-                    answers[node] = _received(reply)
+                    answers[node] = _received(reply, most_bytes)
             if self._clock() >= end:
                 break
             if waiting:
@@ -80,11 +86,14 @@ def _content(frame: bytes) -> RecordDict:
     return RecordDict({"frame": ArrayRecord({"frame": Array(np.frombuffer(frame, np.uint8))})})
 
 
-def _received(reply: Message) -> bytes | Silence:
+def _received(reply: Message, most_bytes: int) -> bytes | Silence:
     if reply.has_error():
         return Silence(reason=f"Flower error {reply.error.code}: {reply.error.reason}"[:_LONGEST_REASON])
     try:
-        return frame_of_array(reply.content.array_records["frame"]["frame"].data)
+        data = reply.content.array_records["frame"]["frame"].data
+        if len(data) > most_bytes:
+            return Silence(reason=f"its reply has {len(data)} bytes, {most_bytes} at most were to be expected")
+        return frame_of_array(data)
     except Exception:
         # A node may send anything in its record: whatever it is, it is not a frame.
         return Silence(reason="its reply holds no frame")

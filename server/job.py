@@ -11,8 +11,14 @@ from server.settings import JobSettings
 from shared.errors import ProtocolError
 from shared.plan import TrainingPlan, steps
 from shared.roster import Roster
+from shared.secagg import ring
 from shared.secagg.context import context
 from shared.wire import Message, decode
+
+# A header, and room: 64 seals for slots with the longest names are half of it.
+_REPLY_BYTES = 64 * 1024
+# Two shares in hexadecimal and a name, sealed or opened, with their commitments: half of it.
+_SHARES_BYTES = 1024
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +51,12 @@ def turn_context(job: Job, turn: Turn, digest: bytes) -> bytes:
         inputs_digest=digest,
         roster_digest=job.roster.digest,
     )
+
+
+def most_bytes(job: Job, *, vector_of: Turn | None = None, shares: int = 0) -> int:
+    """What an honest reply has at most, with the vector of a step, or with shares of so many parties."""
+    vector = 0 if vector_of is None else steps(job.plan)[vector_of.step].num_coordinates
+    return _REPLY_BYTES + ring.size_bytes(job.plan.bits, vector) + shares * _SHARES_BYTES
 
 
 def read_reply(reply: bytes | Silence) -> Message:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from server import learning
 from server.exchange import Silence
-from server.job import Job, group_of, read_reply, turn_context
+from server.job import Job, group_of, most_bytes, read_reply, turn_context
 from server.job_events import (
     AskPeers,
     AskSignatures,
@@ -123,7 +123,7 @@ def ask_signatures(job: Job, talk: Conversation, state: State, ask: AskSignature
     digest = active_digest(active)
     job.progress("peers_asked", step=talk.turn.step, attempt=talk.turn.attempt, peers=list(active))
     frame = encode(SignRequest(ctx=talk.ctx, active=active))
-    replies = _ask(job, talk, dict.fromkeys(active, frame), job.settings.helpers_seconds)
+    replies = _ask(job, talk, dict.fromkeys(active, frame), job.settings.helpers_seconds, most=most_bytes(job))
     signatures = []
     for peer, reply in replies.items():
         try:
@@ -150,7 +150,8 @@ def ask_peers(job: Job, talk: Conversation, state: State, ask: AskPeers) -> Stat
         for peer in ask.signers
     }
     active = active_digest(sorted(ask.cohort))
-    for peer, reply in _ask(job, talk, requests, job.settings.helpers_seconds).items():
+    most = most_bytes(job, shares=len(talk.agreed.bundles))
+    for peer, reply in _ask(job, talk, requests, job.settings.helpers_seconds, most=most).items():
         try:
             found = _own(_reply(reply, OpenReply).unmasking, peer)
             verify(found, agreement=talk.agreed, roster=job.roster, now=job.now)
@@ -223,7 +224,10 @@ def _collect_keys(
         terms=plan.terms,
     )
     replies = job.exchange.ask(
-        dict.fromkeys(nodes, encode(request)), group=group_of(turn), timeout_seconds=job.settings.helpers_seconds
+        dict.fromkeys(nodes, encode(request)),
+        group=group_of(turn),
+        timeout_seconds=job.settings.helpers_seconds,
+        most_bytes=most_bytes(job),
     )
     found: dict[str, int] = {}
     for node, reply in replies.items():
@@ -270,7 +274,8 @@ def _collect_dealings(job: Job, state: State, talk: Conversation) -> tuple[State
         check_dealing(_own(reply.dealing, party), agreement=agreement, roster=job.roster, now=job.now)
         return reply.dealing
 
-    state, dealings = _collect_replies(job, state, talk, requests, DealReply, take, job.settings.helpers_seconds)
+    waited, most = job.settings.helpers_seconds, most_bytes(job, shares=len(bundles))
+    state, dealings = _collect_replies(job, state, talk, requests, DealReply, take, waited, most)
     return state, replace(talk, agreement=agreement, dealings=tuple(dealings))
 
 
@@ -305,8 +310,8 @@ def _collect_vectors(
         return found
 
     disputes: dict[str, str] = {}
-    seconds = job.settings.collect_seconds
-    state, vectors = _collect_replies(job, state, talk, requests, MaskReply, take, seconds, disputes)
+    waited, most = job.settings.collect_seconds, most_bytes(job, vector_of=talk.turn)
+    state, vectors = _collect_replies(job, state, talk, requests, MaskReply, take, waited, most, disputes)
     return state, replace(talk, vectors=tuple(vectors)), disputes
 
 
@@ -315,7 +320,8 @@ def _settle_disputes(job: Job, state: State, talk: Conversation, disputes: Mappi
     dealings = {dealing.client: dealing for dealing in talk.dealings}
     accused = {holder: dealings[dealer] for holder, dealer in disputes.items() if dealer in dealings}
     requests = {holder: encode(ProofRequest(dealing=dealing)) for holder, dealing in accused.items()}
-    for holder, reply in _ask(job, talk, requests, job.settings.helpers_seconds).items():
+    replies = _ask(job, talk, requests, job.settings.helpers_seconds, most=most_bytes(job))
+    for holder, reply in replies.items():
         dealing = accused[holder]
         try:
             complaint = _own(_reply(reply, ProofReply).complaint, holder)
@@ -342,11 +348,12 @@ def _collect_replies(
     kind: type[_R],
     take: Callable[[str, _R], _T],
     seconds: float,
+    most: int,
     disputes: dict[str, str] | None = None,
 ) -> tuple[State, list[_T]]:
     """Ask, and let everybody leave whose reply `take` raises for. disputes: is told who could not open whose shares."""
     found = []
-    for party, reply in _ask(job, talk, requests, seconds).items():
+    for party, reply in _ask(job, talk, requests, seconds, most=most).items():
         try:
             found.append(take(party, _reply(reply, kind)))
         except ZhiyinError as error:
@@ -356,9 +363,11 @@ def _collect_replies(
     return state, found
 
 
-def _ask(job: Job, talk: Conversation, requests: Mapping[str, bytes], seconds: float) -> dict[str, bytes | Silence]:
+def _ask(
+    job: Job, talk: Conversation, requests: Mapping[str, bytes], seconds: float, *, most: int
+) -> dict[str, bytes | Silence]:
     frames = {talk.nodes[party]: frame for party, frame in requests.items()}
-    replies = job.exchange.ask(frames, group=group_of(talk.turn), timeout_seconds=seconds)
+    replies = job.exchange.ask(frames, group=group_of(talk.turn), timeout_seconds=seconds, most_bytes=most)
     return {party: replies[talk.nodes[party]] for party in requests}
 
 

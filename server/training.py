@@ -11,7 +11,7 @@ from typing import Any
 from server import learning, pairwise
 from server.checkpoint import load_checkpoint, save_checkpoint
 from server.exchange import Silence
-from server.job import Job, group_of, read_reply, turn_context
+from server.job import Job, group_of, most_bytes, read_reply, turn_context
 from server.job_events import (
     AskHelpers,
     AskPeers,
@@ -174,7 +174,10 @@ def _collect(job: Job, learned: Learned, state: State, previous: _Turn | None) -
     asked = [node for node in nodes if (node,) not in found.values()]
     job.progress("step_asked", step=turn.step, attempt=turn.attempt, kind=kind, nodes=len(asked))
     replies = job.exchange.ask(
-        dict.fromkeys(asked, frame), group=group_of(turn), timeout_seconds=job.settings.collect_seconds
+        dict.fromkeys(asked, frame),
+        group=group_of(turn),
+        timeout_seconds=job.settings.collect_seconds,
+        most_bytes=most_bytes(job, vector_of=turn),
     )
     for node, reply in replies.items():
         state = _take_contribution(job, state, cohorts, node, reply, found)
@@ -266,7 +269,12 @@ def _ask_helpers(job: Job, this: _Turn, state: State, ask: AskHelpers[Contributi
         requests.update(dict.fromkeys(this.nodes[helper], encode(request)))
     asked = {helper: list(slots) for helper, slots in ask.asked}
     job.progress("helpers_asked", step=ask.turn.step, attempt=ask.turn.attempt, helpers=asked)
-    replies = job.exchange.ask(requests, group=group_of(ask.turn), timeout_seconds=job.settings.helpers_seconds)
+    replies = job.exchange.ask(
+        requests,
+        group=group_of(ask.turn),
+        timeout_seconds=job.settings.helpers_seconds,
+        most_bytes=most_bytes(job, vector_of=ask.turn),
+    )
     for helper, slots in ask.asked:
         spoken = [replies[node] for node in this.nodes[helper]]
         state = _take_answer(job, this, ctx, state, helper, slots, spoken, headers)

@@ -160,7 +160,7 @@ class _Reply:
 def receive(data: bytes) -> None:
     """A node's reply whose array holds these bytes in the place of numpy's own format."""
     array = Array(dtype="uint8", shape=(1,), stype="numpy.ndarray", data=data)
-    found: bytes | Silence = _received(_Reply(RecordDict({"frame": ArrayRecord({"frame": array})})))  # type: ignore[arg-type]
+    found: bytes | Silence = _received(_Reply(RecordDict({"frame": ArrayRecord({"frame": array})})), 2**30)  # type: ignore[arg-type]
     assert isinstance(found, bytes | Silence)
 
 

@@ -257,7 +257,7 @@ def test_frames_travel_in_flower_as_the_document_says(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(server.exchange, "Message", message)
     turn, grid = Turn(step=2, attempt=5), Grid()
-    server.exchange.Exchange(grid).ask({7: b"frame"}, group=group_of(turn), timeout_seconds=3.0)  # type: ignore[arg-type]
+    server.exchange.Exchange(grid).ask({7: b"frame"}, group=group_of(turn), timeout_seconds=3.0, most_bytes=9)  # type: ignore[arg-type]
     ((array, *rest),) = sent
     assert (str(array.dtype), array.ndim, array.tobytes()) == ("uint8", 1, b"frame")
     assert rest == [7, "train", 3.0, "step-2-attempt-5"]

@@ -289,4 +289,24 @@ WITH_HELPERS: tuple[Mutant, ...] = (
         new="        return (Secret, (self._secret,))\n",
         tests=("tests/unit/test_pairwise_attacks.py::test_a_state_shows_no_secret_and_is_not_pickled_or_copied",),
     ),
+    Mutant(
+        name="server: padded replies",
+        adversary="A tenant answers with a gigabyte, and the server keeps it until everybody has answered.",
+        path="server/exchange.py",
+        old="        if len(data) > most_bytes:\n",
+        new="        if False:\n",
+        tests=(
+            "tests/unit/test_federation_engine.py::test_a_reply_longer_than_any_honest_one_is_dropped_as_it_comes_in",
+        ),
+    ),
+    Mutant(
+        name="server: lists that fit no message",
+        adversary="A job of many tenants charges them all, cannot ask a helper about them, and so at each restart.",
+        path="server/app.py",
+        old="    require_requests_fit(plan, roster, roster_bytes)\n",
+        new="",
+        tests=(
+            "tests/unit/test_server_request_sizes.py::test_a_job_whose_lists_are_too_long_ends_before_anybody_is_asked",
+        ),
+    ),
 )

@@ -35,7 +35,8 @@ def ask(config: dict[str, str], frame: bytes = b"") -> bytes:
     def main(grid: Grid, context: Context) -> None:
         exchange = Exchange(grid)
         (node,) = exchange.nodes(wanted=1, least=1, timeout_seconds=0)
-        answers.extend(exchange.ask({node: frame or encode(asked)}, group="g", timeout_seconds=20).values())
+        asking = {node: frame or encode(asked)}
+        answers.extend(exchange.ask(asking, group="g", timeout_seconds=20, most_bytes=2**20).values())
 
     run_in_process(server_app, InProcessGrid(client_app, [dict(config)]), {})
     (reply,) = answers

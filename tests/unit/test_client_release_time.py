@@ -228,7 +228,7 @@ def through_flower(cast: Cast, frame: bytes, seconds: float) -> Message:
     def main(grid: Grid, context: Context) -> None:
         exchange = Exchange(grid)
         (node,) = exchange.nodes(wanted=1, least=1, timeout_seconds=0)
-        answers.extend(exchange.ask({node: frame}, group="g", timeout_seconds=seconds).values())
+        answers.extend(exchange.ask({node: frame}, group="g", timeout_seconds=seconds, most_bytes=2**20).values())
 
     config = {client.app.HOME_SETTING: str(cast.homes["carl"])}
     run_in_process(server_app, InProcessGrid(client.app.app, [config]), {})

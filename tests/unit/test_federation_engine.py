@@ -40,10 +40,11 @@ def exchange(wishes: list[str], work, **options):
     return found[0]
 
 
-def ask_all(seconds: float = 5.0):
+def ask_all(seconds: float = 5.0, most_bytes: int = 1_000):
     def work(grid: Exchange):
         nodes = grid.nodes(wanted=1, least=1, timeout_seconds=0)
-        return list(grid.ask(dict.fromkeys(nodes, b"hello"), group="g", timeout_seconds=seconds).values())
+        asking = dict.fromkeys(nodes, b"hello")
+        return list(grid.ask(asking, group="g", timeout_seconds=seconds, most_bytes=most_bytes).values())
 
     return work
 
@@ -66,6 +67,13 @@ def test_a_reply_without_a_frame_is_silence():
     assert exchange(["strange"], ask_all()) == [Silence(reason="its reply holds no frame")]
 
 
+def test_a_reply_longer_than_any_honest_one_is_dropped_as_it_comes_in():
+    long, short = exchange(["x" * 1_000, "b"], ask_all(most_bytes=1_000))
+    assert short == b"b:hello"
+    # With the array's own header.
+    assert long == Silence(reason="its reply has 1134 bytes, 1000 at most were to be expected")
+
+
 def test_a_node_that_is_late_is_not_waited_for_longer_than_told():
     def late(node, message, handler):
         return None if node == 101 else handler(message)
@@ -76,7 +84,7 @@ def test_a_node_that_is_late_is_not_waited_for_longer_than_told():
 
 def test_a_node_that_is_not_there_is_silence():
     def work(grid: Exchange):
-        return grid.ask({999: b"hello"}, group="g", timeout_seconds=5.0)[999]
+        return grid.ask({999: b"hello"}, group="g", timeout_seconds=5.0, most_bytes=1_000)[999]
 
     assert "no such node" in exchange(["a"], work).reason
 
