@@ -8,7 +8,7 @@ mu_2^2) (Dong, Roth, Su 2022, Cor. 3.3). Everything in `shared.recipes.readouts`
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.clipping import UserVectors
+from shared.clipping import UserVectors, clip_users
 from shared.errors import BadSetting
 from shared.interactions import Interactions
 
@@ -17,17 +17,18 @@ _PAIRS_AT_ONCE = 1_500_000
 
 
 def popularity_vectors(history: Interactions) -> UserVectors:
-    """Each user's weights scaled down to L2 norm 1 where longer: y = x min(1, 1/||x||) over `num_items` coordinates."""
-    rows = history.rows()
-    weights = history.weights.astype(np.float64)
-    norms = np.sqrt(np.bincount(rows, weights=weights**2, minlength=history.num_users))
-    values = weights / np.maximum(norms, 1.0)[rows]
-    return UserVectors(
+    """Each user's weights scaled down to L2 norm 1 where longer: y = x min(1, 1/||x||) over `num_items` coordinates.
+
+    The one clip for all that leaves a client: with a second way of adding squares up, a history could be long by the
+    one and short by the other, and what refuses such a vector afterwards would tell that it is there.
+    """
+    weights = UserVectors(
         num_coordinates=history.num_items,
         offsets=history.offsets,
         coordinates=history.items.astype(np.int64),
-        values=values,
+        values=history.weights.astype(np.float64),
     )
+    return clip_users(weights, 1.0)
 
 
 def head_items(popularity: NDArray[np.float64], num_head_items: int) -> NDArray[np.int32]:

@@ -58,6 +58,38 @@ def test_one_user_never_moves_the_sum_by_more_than_the_stated_sensitivity(plan, 
     assert 0.5 * sensitivity < max(norms) <= sensitivity
 
 
+MANY = 20_000
+HUGE, TINY = np.float32(3e38), np.float32(1e-45)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        np.r_[1e8, np.ones(MANY - 1)],
+        np.r_[np.ones(MANY - 1), 1e8],
+        np.r_[HUGE, np.full(MANY - 1, 1e30)],
+        np.full(MANY, HUGE),
+        np.full(MANY, TINY),
+        np.geomspace(1e30, 1e-30, MANY),
+        np.geomspace(1e-30, 1e30, MANY),
+        np.tile([1e8, 1.0], MANY // 2),
+    ],
+    ids=["large first", "large last", "huge first", "huge", "tiny", "falling", "rising", "alternating"],
+)
+def test_no_history_makes_a_client_refuse(weights):
+    """A refusal is an answer that no noise protects. With squares added up in two ways the first of these got one."""
+    plan = plan_of(COOCCURRENCE, num_items=MANY)
+    history = Interactions(
+        num_items=MANY,
+        offsets=np.array([0, MANY], dtype=np.int64),
+        items=np.arange(MANY, dtype=np.int32),
+        weights=weights.astype(np.float32),
+    )
+    for step, inputs in zip(steps(plan), ({}, {"head": HEAD}), strict=True):
+        values = rounded_users(plan, COOCCURRENCE, step, inputs, history, SEED)
+        require_in_range(step, values, 1)
+
+
 def test_device_and_tenant_agree_on_a_gradient():
     one, step = history_of("bert").users(0, 1), steps(GRADIENT)[1]
     inputs = {"item_factors": FACTORS}
