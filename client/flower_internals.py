@@ -5,13 +5,15 @@ Three things have no public switch:
 - the node runs any code that the SuperLink sends: here, only bundles on an allow-list (`pin_bundles`);
 - the node asks for messages every 3 seconds and sends a heartbeat every 30 (`set_pace`);
 - the node starts a Python process for every message, 2 to 5 seconds of imports each: here one process imports the
-  libraries once and forks for every message (`run_task_executor`). A message still has a process of its own.
+  libraries, and the pinned bundle, once and forks for every message (`run_task_executor`). A message still has a
+  process of its own.
 
 Whoever raises the pinned release must read the files in KNOWN_SOURCES again, then update the digests.
 """
 
 import atexit
 import contextlib
+import gc
 import hashlib
 import importlib
 import os
@@ -25,6 +27,7 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
+from client.warm_bundle import WarmBundle, forget_our_modules
 from shared.errors import BundleRefused, DeploymentError
 
 KNOWN_VERSION = "1.41.0"
@@ -43,7 +46,6 @@ KNOWN_SOURCES = {
     "supernode/start_client_internal.py": "d6342f743fdf768f63305b88414ae2654e9a21bda153739da19c608e8d375067",
 }
 
-OUR_PACKAGES = ("client", "server", "shared", "simulations")
 PRELOADED = (
     "numpy",
     "scipy.special",
@@ -221,6 +223,9 @@ def run_task_executor(
             importlib.import_module(name)
         except ModuleNotFoundError:
             continue  # a device has no torch
+    # What was imported is here to stay, so nothing looks through it again; a fork that did would copy it.
+    gc.freeze()
+    gc.enable()
     with os.fdopen(ready_descriptor, "wb") as ready:
         ready.write(b"1")
     _module("flwr.supercore.heartbeat").HEARTBEAT_DEFAULT_INTERVAL = heartbeat_seconds
@@ -241,7 +246,9 @@ class ForkingExecutor:
     """
 
     def __init__(self) -> None:
-        self._running: set[int] = set()
+        # Of each fork, the end of a pipe that says which bundle it unpacked where.
+        self._running: dict[int, int] = {}
+        self._bundle = WarmBundle()
         # A fork that ended is kept by the kernel until `reconcile` has seen it, so its number is nobody else's.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -268,14 +275,24 @@ class ForkingExecutor:
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
+        said_by_child, say = os.pipe()
         child = os.fork()
         if child == 0:
-            _run_clientapp_and_exit(spec, parent)
-        self._running.add(child)
+            _run_clientapp_and_exit(spec, parent, self._bundle, say)
+        os.close(say)
+        self._running[child] = said_by_child
         return LaunchResult.accepted()
 
     def reconcile(self) -> None:
-        self._running -= {child for child in self._running if os.waitpid(child, os.WNOHANG)[0]}
+        for child, said in list(self._running.items()):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if not ended:
+                continue
+            del self._running[child]
+            with os.fdopen(said, encoding="utf-8") as pipe:
+                digest, _, folder = pipe.read().partition(" ")
+            if status == 0 and digest and not self._bundle.digest:
+                self._bundle.warm(digest, Path(folder))
 
     def close(self) -> None:
         return
@@ -305,20 +322,27 @@ def _answer_refusal(refusal: BundleRefused, message: Any, arguments: dict[str, A
     return int(message.metadata.run_id)
 
 
-def _run_clientapp_and_exit(spec: Any, parent: int) -> None:
+def _run_clientapp_and_exit(spec: Any, parent: int, bundle: WarmBundle, say: int) -> None:
     """The life of a fork. Leaves by os._exit: the connection and the exit handlers it inherited are its parent's."""
     code = 1
     try:
         from flwr.supercore.exit import exit_handler
-        from flwr.supernode.runtime.run_clientapp import run_clientapp
 
         for number in (signal.SIGCHLD, signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
         exit_handler.registered_exit_handlers.clear()
-        _forget_our_modules()
+        forget_our_modules()
         sys.dont_write_bytecode = False  # the bundle is compiled for the first message, not for each
         sys.argv = ["flwr-clientapp"]
-        run_clientapp(
+        run_clientapp = _module("flwr.supernode.runtime.run_clientapp")
+        install = run_clientapp.install_from_fab
+
+        def install_unless_imported(content: bytes, **options: Any) -> None:
+            if not bundle.take(content):
+                os.write(say, f"{hashlib.sha256(content).hexdigest()} {install(content, **options)}".encode())
+
+        run_clientapp.install_from_fab = install_unless_imported
+        run_clientapp.run_clientapp(
             runtime_api_address=spec.runtime_api_address,
             token=spec.token,
             insecure=spec.insecure,
@@ -334,15 +358,6 @@ def _run_clientapp_and_exit(spec: Any, parent: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def _forget_our_modules() -> None:
-    """Make the next import of our packages find those of the bundle: what was reviewed is what runs."""
-    root = Path(__file__).resolve().parent.parent
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != root]
-    for name in list(sys.modules):
-        if name.partition(".")[0] in OUR_PACKAGES:
-            del sys.modules[name]
 
 
 def _end_with_parent() -> None:

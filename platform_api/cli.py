@@ -1,5 +1,6 @@
 """`zhiyin platform`: serving the marketplace and looking after it."""
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -215,7 +216,7 @@ def sandbox(
     public_url: Annotated[str, typer.Option(help="Where payers find it; default: the setting provider_url.")] = "",
 ) -> None:
     """Serve a payment provider to develop against. It moves no money and knows test cards only."""
-    from platform_api.operations.money import serve_sandbox
+    from platform_api.operations.sandboxing import serve_sandbox
 
     settings = load_settings()
     serve_sandbox(settings, host=host, port=port, books=books, webhook_url=webhook_url, public_url=public_url)
@@ -341,6 +342,8 @@ def opened(settings: Settings, *, migrated: bool = True) -> Iterator[Database]:
 
     migrated: raises DeploymentError while migrations are pending.
     """
+    # Here, not above: every feature's tables, which name one another, take two seconds, and some commands read none.
+    importlib.import_module("platform_api.app")
     try:
         database = Database(settings.database_url)
     except (SQLAlchemyError, ImportError, ValueError):

@@ -1,8 +1,10 @@
 """A federation in folders for the tests of rounds: three tenants, two of them helpers, a tiny marketplace, one job."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,27 @@ class Cast:
         return [json.loads(line) for line in (self.state / "events.jsonl").read_text().splitlines()]
 
 
-def make_cast(
+_PATTERNS = tempfile.TemporaryDirectory(prefix="casts-")
+_made: dict[str, Cast] = {}
+
+
+def make_cast(folder: Path, **terms: Any) -> Cast:
+    """A cast in `folder`, with the terms that `_make_cast` names.
+
+    One whose terms were asked for before in this process is a copy of the first, keys included: homes of many tests are
+    alike, and each costs keys, databases and an import.
+    """
+    if {"histories", "user_names"} & set(terms):
+        return _make_cast(folder, **terms)
+    key = repr(sorted(terms.items()))
+    if key not in _made:
+        _made[key] = _make_cast(Path(_PATTERNS.name) / str(len(_made)), **terms)
+    made = _made[key]
+    shutil.copytree(made.folder, folder, dirs_exist_ok=True)
+    return replace(made, folder=folder, homes={name: folder / "homes" / name for name in made.homes})
+
+
+def _make_cast(
     folder: Path,
     *,
     recipe: CooccurrencePlan | ReconPlan = COOCCURRENCE,
@@ -176,7 +198,7 @@ def make_cast(
         **(plan_changes or {}),
     )
     server = folder / "server"
-    server.mkdir()
+    server.mkdir(parents=True)
     (server / "plan.json").write_text(json.dumps(plan_to_json(plan)))
     roster = Roster(
         entries=tuple(_member(home, helper=name in helpers) for name, home in opened.items()),

@@ -8,7 +8,6 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from platform_api.app import create_app
 from platform_api.database import Database
 from platform_api.logs import configure_logs
 from platform_api.schema import MIGRATE, standing
@@ -45,6 +44,9 @@ def serve(settings: Settings, listening: Listening) -> None:
 
     Raises PortInUse and DeploymentError.
     """
+    # Here, not above: the sandbox is served from here too, and needs no feature of the marketplace.
+    from platform_api.app import create_app
+
     with bound(listening.host, listening.port) as listener:
         configure_logs(settings.log_level)
         server = web_server(create_app(settings), listening)

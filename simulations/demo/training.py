@@ -52,7 +52,7 @@ class Trainer(Protocol):
 
 
 class DeployedTrainer:
-    """On a running federation, through Flower's own command."""
+    """On a running federation."""
 
     def __init__(self, federation: Federation) -> None:
         self._federation = federation
@@ -69,9 +69,11 @@ class DeployedTrainer:
                 on_event(event)
 
         deadline = time.monotonic() + JOB_SECONDS
-        while started.child.running and time.monotonic() < deadline:
+        while True:
             pass_on()
             self._require_running()
+            if not started.running or time.monotonic() > deadline:
+                break
             time.sleep(_POLL_SECONDS)
         end = started.wait(timeout_seconds=max(1.0, deadline - time.monotonic()))
         pass_on()

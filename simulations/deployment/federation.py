@@ -1,29 +1,26 @@
 """A federation for real, on this machine: a SuperLink with TLS, registered nodes with their own keys, and runs.
 
-Its folder holds tls/, link/ (database, secret), operator/ (Flower's settings of the command line), app/ (the unpacked
-bundle that runs) and logs/. Everything listens on 127.0.0.1 and ends with the `with` block.
+Its folder holds tls/, link/ (database, secret), operator/ (settings for Flower's own commands, with which a person may
+look in: FLWR_HOME=operator flwr list) and logs/. Everything listens on 127.0.0.1 and ends with the `with` block.
 """
 
 import contextlib
-import io
 import json
 import os
-import subprocess
 import sys
-import zipfile
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from client.bundle import MANIFEST, build_bundle, bundle_digest
+from client.bundle import build_bundle, bundle_digest
 from server.superlink import SuperLinkSettings, executor_command, flower_environment, superlink_command
-from shared.errors import BadSetting, DeploymentError, ProcessFailed
+from shared.errors import BadSetting, ProcessFailed
 from simulations.deployment.certificates import ServerCertificates, make_server_certificates, write_secret
-from simulations.deployment.job import Job, RunValue, run_config_text
+from simulations.deployment.control import Control, RunValue
+from simulations.deployment.job import Job
 from simulations.deployment.processes import (
     LOOPBACK,
     Child,
@@ -36,7 +33,6 @@ from simulations.deployment.processes import (
 
 CONNECTION = "zhiyin"
 START_SECONDS = 180.0
-COMMAND_SECONDS = 60.0
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -80,21 +76,23 @@ class Federation:
     def __init__(self, settings: FederationSettings) -> None:
         self.settings = settings
         self.folder = settings.folder.resolve()
-        self.app = self.folder / "app"
         self.supervisor = Supervisor(self.folder / "logs")
         self.nodes: dict[str, Child] = {}
         self.link_children: list[Child] = []
-        self.digest = ""
         self._tenants = {tenant.name: tenant for tenant in settings.tenants}
         self._stack = contextlib.ExitStack()
-        self._num_jobs = 0
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.supervisor)
+            # Built once: an edit of the project meanwhile cannot split the parties.
+            self._bundle = build_bundle(self.settings.project)
+            self.digest = bundle_digest(self._bundle)
             self._link = self._prepare()
+            self.control = Control(self.address, self.authority)
             self.start_superlink()
-            self._register_nodes()
+            for tenant in self.settings.tenants:
+                self.control.register(tenant.home / "keys" / "node.pub", name=tenant.name)
             self.start_nodes()
             self._stack = stack.pop_all()
         return self
@@ -127,22 +125,8 @@ class Federation:
 
     def start_job(self, run_config: Mapping[str, RunValue], *, project: Path | None = None) -> Job:
         """Start the project's app (or another) with values for the keys that its pyproject.toml declares."""
-        self._num_jobs += 1
-        command = ["flwr", "run", str(project or self.app), CONNECTION, "--stream"]
-        if run_config:
-            command += ["--run-config", run_config_text(run_config)]
-        child = self.supervisor.start(
-            f"job-{self._num_jobs}",
-            (command),
-            environment=self.environment(self.folder / "operator"),
-            working_folder=self.folder,
-        )
-        return Job(child=child, supervisor=self.supervisor, status_of=self.run_status)
-
-    def run_status(self, run_id: int) -> str:
-        """Return what the SuperLink says of a run: "pending", "running", "finished:completed", "finished:failed"…"""
-        listing = json.loads(self._flwr("list", CONNECTION, "--run-id", str(run_id), "--format", "json"))
-        return str(listing["runs"][0]["status"])
+        bundle = build_bundle(project) if project else self._bundle
+        return Job(self.control.start_run(bundle, bundle_digest(bundle), run_config), self.control)
 
     def start_superlink(self) -> None:
         """Start the SuperLink and the executor of ServerApps, and wait until it answers."""
@@ -204,15 +188,6 @@ class Federation:
         """Return the environment for one of Flower's commands with its own folder."""
         return flower_environment(flower_home, start_poll_seconds=self.settings.poll_seconds, inherited=_environment())
 
-    def register(self, public_key: Path, *, name: str) -> int:
-        """Let the SuperLink accept the node with this key; returns the number that it goes by from then on."""
-        said = self._flwr("supernode", "register", str(public_key), CONNECTION, "--name", name, "--format", "json")
-        return int(json.loads(said)["node-id"])
-
-    def unregister(self, node_id: int) -> None:
-        """Let the SuperLink turn the node with this number away."""
-        self._flwr("supernode", "unregister", str(node_id), CONNECTION)
-
     def _prepare(self) -> SuperLinkSettings:
         for name in ("link/flower", "operator"):
             (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -220,7 +195,6 @@ class Federation:
             self.folder / "tls", now=datetime.now(UTC)
         )
         write_secret(self.folder / "link" / "executor.secret", os.urandom(32))
-        self._stage_app()
         port = self.settings.port or free_ports(1)[0]
         connection = [
             f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]',
@@ -236,22 +210,6 @@ class Federation:
             database=self.folder / "link" / "state.db" if self.settings.durable else None,
             executor_secret=self.folder / "link" / "executor.secret",
         )
-
-    def _stage_app(self) -> None:
-        """Unpack the project's bundle once, and run that: an edit of the project meanwhile cannot split the parties."""
-        bundle = build_bundle(self.settings.project)
-        self.digest = bundle_digest(bundle)
-        with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
-            archive.extractall(self.app, [name for name in archive.namelist() if name != MANIFEST])
-        if bundle_digest(self.app) != self.digest:
-            raise DeploymentError(f"the bundle of {self.settings.project} does not come out the same twice")
-
-    def _register_nodes(self) -> None:
-        def register(tenant: Tenant) -> None:
-            self.register(tenant.home / "keys" / "node.pub", name=tenant.name)
-
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            list(pool.map(register, self.settings.tenants))
 
     def _await_node(self, tenant: Tenant, child: Child) -> None:
         ready = self._ready_file(tenant.name)
@@ -280,24 +238,6 @@ class Federation:
 
     def _ready_file(self, name: str) -> Path:
         return self.folder / "logs" / f"node-{name}.ready"
-
-    def _flwr(self, *arguments: str) -> str:
-        """Run one of Flower's commands and return what it printed; raises ProcessFailed with its complaint."""
-        try:
-            done: subprocess.CompletedProcess[str] = subprocess.run(
-                ["flwr", *arguments],
-                env=self.environment(self.folder / "operator"),
-                cwd=self.folder,
-                capture_output=True,
-                text=True,
-                timeout=COMMAND_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ProcessFailed(f"flwr {arguments[0]} gave no answer in {COMMAND_SECONDS:.0f} s") from error
-        if done.returncode != 0:
-            raise ProcessFailed(f"flwr {arguments[0]} failed with code {done.returncode}: {done.stderr or done.stdout}")
-        return done.stdout
 
 
 def _environment() -> dict[str, str]:

@@ -74,6 +74,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 app = ClientApp()
+IMPORTED_BY = os.getpid()
 
 
 @app.query()
@@ -83,6 +84,7 @@ def query(message, context):
         "round": message.content["question"]["round"],
         "file": __file__,
         "pid": os.getpid(),
+        "imported-by": IMPORTED_BY,
         "flower-home": os.environ["FLWR_HOME"],
         "telemetry": os.environ["FLWR_TELEMETRY_ENABLED"],
     })

@@ -38,8 +38,8 @@ MODELS = {
     "market-factors": "federated cooccurrence, factors",
     "market-recon": "federated recon",
 }
-# The demonstration, platform and payment provider, two watchdogs, SuperLink, executor, three SuperNodes, `flwr run`.
-LEAST_FAMILY = 11
+# The demonstration, platform and payment provider, two watchdogs, SuperLink, executor, three SuperNodes.
+LEAST_FAMILY = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,10 +239,10 @@ def test_a_peer_lost_in_the_middle_of_a_round_ends_the_demonstration_with_one_me
 @pytest.mark.parametrize(
     ("number", "moment", "least"),
     [
-        (signal.SIGINT, f"flower/logs/node-{TENANTS[-1]}.log", LEAST_FAMILY - 1),
-        (signal.SIGTERM, "flower/logs/superlink.log", 6),
+        (signal.SIGINT, f"flower/logs/node-{TENANTS[-1]}.log", LEAST_FAMILY),
+        (signal.SIGTERM, "platform/logs/payments.log", 3),
     ],
-    ids=["ctrl-c while nodes start", "termination while the superlink starts"],
+    ids=["ctrl-c while nodes start", "termination while the platform starts"],
 )
 def test_an_interrupted_deployment_leaves_no_process_behind(
     tmp_path: Path, number: signal.Signals, moment: str, least: int
@@ -263,11 +263,9 @@ def test_an_interrupted_deployment_leaves_no_process_behind(
 def test_without_its_supervision_a_killed_demonstration_would_leave_processes_that_are_seen(tmp_path: Path) -> None:
     """The negative control of every `left == {}` here: the watchdog is killed first, then the demonstration."""
     with DemoRun(tmp_path / "out", *SMALL) as run:
-        run.wait_for("flower/logs/superlink.log")
-        watchdogs = [pid for pid, command in run.family().items() if "os.killpg(group, number)" in command]
-        assert len(watchdogs) == 2
-        for watchdog in watchdogs:
-            os.kill(watchdog, signal.SIGKILL)
+        run.wait_for("platform/logs/payments.log")
+        (watchdog,) = [pid for pid, command in run.family().items() if "os.killpg(group, number)" in command]
+        os.kill(watchdog, signal.SIGKILL)
         os.kill(run.process.pid, signal.SIGKILL)
         run.wait(timeout_seconds=20)
         left = run.family()

@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.plan import CooccurrencePlan, ReconPlan, plan_to_json
+from shared.plan import plan_to_json
 from simulations.deployment.federation import Federation, FederationSettings, Tenant
 from simulations.deployment.job import Job
-from tests.federation_cast import COOCCURRENCE, NAMES, RECON, Cast, make_cast
+from tests.federation_cast import NAMES, Cast, make_cast
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 JOB_SECONDS = 150.0
 COLLECT_SECONDS = 60.0
-LAST = 1  # the steps of either job: popularity, then pairs or a gradient
-GRADIENTS = dataclasses.replace(RECON, num_rounds=1)
+LAST = 1  # the steps of a job: popularity, then pairs
 
 
 @dataclass(frozen=True)
@@ -31,25 +30,22 @@ class Scene:
     cast: Cast
     federation: Federation
 
-    def job(self, name: str, recipe: CooccurrencePlan | ReconPlan = COOCCURRENCE) -> Cast:
+    def job(self, name: str) -> Cast:
         """The cast with a job of its own: same parties, other job_id, fresh state and registry."""
-        return with_job(self.cast, name, recipe)
+        return with_job(self.cast, name)
 
     def start(self, cast: Cast) -> Job:
         self.federation.start_nodes(set(NAMES) - set(self.federation.nodes))
         return self.federation.start_job({"job": str(cast.job)})
 
 
-def with_job(cast: Cast, name: str, recipe: CooccurrencePlan | ReconPlan) -> Cast:
+def with_job(cast: Cast, name: str) -> Cast:
     folder = cast.folder / name
     shutil.copytree(cast.folder / "server", folder / "server", ignore=shutil.ignore_patterns("state", "registry"))
-    plan = dataclasses.replace(cast.plan, job_id=name, recipe=recipe)
+    plan = dataclasses.replace(cast.plan, job_id=name)
     (folder / "server" / "plan.json").write_text(json.dumps(plan_to_json(plan)))
     settings = folder / "server" / "job.toml"
-    text = settings.read_text().replace("nodes_seconds = 0", "nodes_seconds = 60")
-    if isinstance(recipe, ReconPlan):
-        text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("readout"))
-    settings.write_text(text)
+    settings.write_text(settings.read_text().replace("nodes_seconds = 0", "nodes_seconds = 60"))
     return dataclasses.replace(cast, folder=folder, plan=plan)
 
 
@@ -99,8 +95,8 @@ def happened(cast: Cast, event: str, **fields: Any) -> list[dict[str, Any]]:
 def wait_for(condition: Callable[[], object], job: Job) -> None:
     deadline = time.monotonic() + JOB_SECONDS
     while not condition():
-        assert job.child.running, job.child.log_text()[-3000:]
-        assert time.monotonic() < deadline, job.child.log_text()[-3000:]
+        assert job.running, job.wait(timeout_seconds=0).log[-3000:]
+        assert time.monotonic() < deadline, job.status
         time.sleep(0.02)
 
 
@@ -129,8 +125,7 @@ def test_a_killed_helper_is_waited_for_and_a_killed_tenant_is_left_behind(scene:
 def kill_in_step(scene: Scene, cast: Cast, job: Job, *, name: str, step: int) -> None:
     """Kill a node at the moment when it has taken the question of this step, and has not answered yet."""
     node = scene.federation.nodes[name]
-    run_id = job.run_id()
-    wait_for(lambda: f"[RUN {run_id}, ROUND step-{step}-attempt-0]" in node.log_text(), job)
+    wait_for(lambda: f"[RUN {job.run_id}, ROUND step-{step}-attempt-0]" in node.log_text(), job)
     scene.federation.kill_node(name)
     assert not happened(cast, "contribution", party=name, step=step)
 
@@ -138,13 +133,12 @@ def kill_in_step(scene: Scene, cast: Cast, job: Job, *, name: str, step: int) ->
 def test_a_killed_superlink_and_serverapp_lose_no_step_and_the_model_is_that_of_one_process(
     scene: Scene, tmp_path: Path
 ) -> None:
-    cast = scene.job("link-killed", GRADIENTS)
+    cast = scene.job("link-killed")
     uninterrupted = twin(cast, tmp_path)
     job = scene.start(cast)
     wait_for(lambda: happened(cast, "step_asked", step=LAST), job)
 
     scene.federation.kill_superlink()
-    scene.federation.supervisor.stop(job.child)
     assert not happened(cast, "step_released", step=LAST)
     scene.federation.start_superlink()
     end = scene.start(cast).wait(timeout_seconds=JOB_SECONDS)

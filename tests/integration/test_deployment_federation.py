@@ -1,9 +1,11 @@
 """A federation of real processes: TLS, registered nodes, pinned bundles, and what a hostile server can do to it."""
 
 import json
+import re
 import shutil
 import socket
 import ssl
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +19,9 @@ from client.vault import Vault
 from server.superlink import PRIVATE_ROUTES, PUBLIC_ROUTES, flower_environment
 from shared.errors import ProcessFailed
 from simulations.deployment.certificates import make_server_certificates
-from simulations.deployment.federation import Federation, FederationSettings, Tenant
+from simulations.deployment.control import Control
+from simulations.deployment.federation import CONNECTION, Federation, FederationSettings, Tenant
+from simulations.deployment.job import Job
 from simulations.deployment.processes import Child, group_members
 from tests.integration.deployment_apps import hostile_client, write_app
 
@@ -53,13 +57,24 @@ def rounds(report: Path) -> list[dict[str, Any]]:
 def test_a_run_that_fails_is_known_to_have_failed_though_the_command_line_ends_well(
     federation: Federation, tmp_path: Path
 ) -> None:
-    job = federation.start_job({"report": str(tmp_path / "report"), "rounds": 1, "fail": True})
+    settings = f'report="{tmp_path / "report"}" rounds=1 fail=true'
+    said = subprocess.run(
+        ["flwr", "run", str(federation.settings.project), CONNECTION, "--stream", "--run-config", settings],
+        env=federation.environment(federation.folder / "operator"),
+        cwd=federation.folder,
+        capture_output=True,
+        text=True,
+        timeout=JOB_SECONDS,
+        check=True,
+    ).stdout
 
-    end = job.wait(timeout_seconds=JOB_SECONDS)
-
-    assert job.child.exit_code() == 0
+    run = re.search(r"Successfully started run (\d+)", said)
+    assert run
+    assert "this run was asked to fail" in said
+    end = Job(int(run[1]), federation.control).wait(timeout_seconds=JOB_SECONDS)
     assert end.status == "finished:failed"
     assert not end.completed
+    assert "this run was asked to fail" in end.log
 
 
 def test_a_hostile_bundle_is_refused_before_it_is_unpacked_and_the_node_goes_on(
@@ -95,6 +110,7 @@ def every_node_answered_with_the_bundles_code_from_its_own_home(
     homes = {tenant.name: str(tenant.home) for tenant in federation.settings.tenants}
     assert sorted(answer["home"] for answer in answers) == sorted([*homes.values()] * 2)
     assert len({answer["pid"] for answer in answers}) == len(answers), "a message has a process of its own"
+    assert all(answer["imported-by"] != answer["pid"] for answer in report[-1]["answers"]), "imported once"
     for answer in answers:
         assert answer["flower-home"] == f"{answer['home']}/flower"
         assert answer["file"].startswith(f"{answer['home']}/flower/apps/zhiyin-tests.good-app."), "not our working tree"
@@ -104,7 +120,7 @@ def every_node_answered_with_the_bundles_code_from_its_own_home(
 def start_stock_node(federation: Federation, home: Path) -> Child:
     """Flower's own node, with a registered key and no pin."""
     make_tenant(home)
-    federation.register(home / "keys" / "node.pub", name=home.name)
+    federation.control.register(home / "keys" / "node.pub", name=home.name)
     command = [
         *("flower-supernode", "--superlink", federation.address, "--root-certificates", str(federation.authority)),
         *("--auth-supernode-private-key", str(home / "keys" / "node.key"), "--node-config", f'zhiyin-home="{home}"'),
@@ -126,9 +142,9 @@ def test_a_stolen_node_key_is_turned_away_once_it_is_unregistered_and_the_new_on
     """Procedure (f) of docs/operating.md."""
     west = make_tenant(tmp_path / "west")
     thief = Tenant(name="west-thief", home=tmp_path / "west-thief")
-    old = federation.register(west.home / "keys" / "node.pub", name="west")
+    old = federation.control.register(west.home / "keys" / "node.pub", name="west")
     shutil.copytree(west.home, thief.home)
-    federation.unregister(old)
+    federation.control.unregister(old)
     with pytest.raises(ProcessFailed, match="node-west-thief ended with code"):
         federation.start_node(thief)
     stolen = Vault.open(west.home / "keys").node_public
@@ -138,9 +154,20 @@ def test_a_stolen_node_key_is_turned_away_once_it_is_unregistered_and_the_new_on
     with pytest.raises(ProcessFailed, match="node-west ended with code"):
         federation.start_node(west)
 
-    assert federation.register(west.home / "keys" / "node.pub", name="west") != old
+    assert federation.control.register(west.home / "keys" / "node.pub", name="west") != old
     # Started means that the SuperLink took it in and hands it messages.
     federation.supervisor.stop(federation.start_node(west))
+
+
+def test_a_question_that_the_superlink_refuses_or_never_gets_is_told(federation: Federation) -> None:
+    key = federation.settings.tenants[0].home / "keys" / "node.pub"
+    with pytest.raises(ProcessFailed, match=r"refused register-node with code 4.*already"):
+        federation.control.register(key, name="once more")
+    with pytest.raises(ProcessFailed, match="refused list-runs with code 404"):
+        federation.control.status(1)
+    nobody = Control(f"127.0.0.1:{unused_port()}", federation.authority)
+    with pytest.raises(ProcessFailed, match="gave no answer to list-runs"):
+        nobody.status(1)
 
 
 def test_a_home_is_served_by_one_process_at_a_time(federation: Federation) -> None:

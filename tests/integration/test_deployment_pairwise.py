@@ -7,7 +7,7 @@ import pytest
 
 from client.pairwise_vault import FILE
 from simulations.deployment.federation import Federation, FederationSettings, Tenant
-from tests.federation_cast import COOCCURRENCE, NAMES
+from tests.federation_cast import NAMES
 from tests.integration.test_deployment_crashes import (
     JOB_SECONDS,
     REPOSITORY,
@@ -42,7 +42,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 def test_a_node_killed_in_the_middle_costs_an_attempt_and_the_model_is_that_of_one_process(
     scene: Scene, tmp_path: Path
 ) -> None:
-    cast = with_job(scene.cast, "pairs", COOCCURRENCE)
+    cast = with_job(scene.cast, "pairs")
     uninterrupted = twin(cast, tmp_path / "twin")
     job = scene.start(cast)
     carl = scene.federation.nodes["carl"]

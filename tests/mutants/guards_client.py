@@ -170,6 +170,14 @@ CLIENT: tuple[Mutant, ...] = (
         tests=(f"{_PINS}::test_a_run_that_names_another_app_version_or_path_is_refused",),
     ),
     Mutant(
+        name="bundle: imported ahead",
+        adversary="The server has a run of one listed bundle answered with the code of another.",
+        path="client/warm_bundle.py",
+        old=" or hashlib.sha256(content).hexdigest() != self.digest:\n",
+        new=":\n",
+        tests=("tests/unit/test_warm_bundle.py::test_a_fork_that_is_brought_another_bundle_imports_that_one",),
+    ),
+    Mutant(
         name="release time: waiting",
         adversary="Whoever sees answers leave estimates how many interactions a client holds.",
         path="client/release_time.py",

@@ -1,6 +1,7 @@
 """What the demonstration says when its federation fails, and the sizes that it can be given."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +20,12 @@ GIVEN_UP = {"event": "job_failed", "step": 2, "reason": "helper bert: it did not
 
 @dataclass
 class Process:
-    """As much of a child process as is looked at."""
+    """As much of a child process, or of a run, as is looked at."""
 
     name: str
     polls_alive: int
     log: Path = Path("logs/node.log")
+    wait: Callable[..., RunEnd] | None = None
 
     @property
     def running(self) -> bool:
@@ -38,7 +40,7 @@ def trained(tmp_path: Path, status: str, *events: dict[str, Any], node: int = 99
     """What `on_event` is told by a federation with one node; both live for so many looks at them."""
     tmp_path.joinpath("events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     end = RunEnd(run_id=7, status=status, log="the log's end")
-    started = SimpleNamespace(child=Process("job-1", job), wait=lambda timeout_seconds: end)
+    started = Process("run 7", job, wait=lambda timeout_seconds: end)
     federation = SimpleNamespace(
         link_children=[Process("superlink", 99)], nodes={"a": Process("node-a", node)}, start_job=lambda config: started
     )

@@ -12,7 +12,6 @@ from client import flower_internals
 from client.bundle import build_bundle, bundle_contents, bundle_digest, parse_digest
 from server.superlink import SuperLinkSettings, executor_command, superlink_command
 from shared.errors import BadSetting, BundleRefused, DeploymentError
-from simulations.deployment.job import RunValue, run_config_text
 from tests.integration.deployment_apps import write_app
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -242,28 +241,3 @@ def test_a_secret_that_others_can_read_is_refused_with_the_mend(tmp_path: Path) 
 
     with pytest.raises(BadSetting, match=f"chmod 600 {loose}"):
         superlink(tmp_path, executor_secret=loose)
-
-
-def test_run_settings_arrive_as_they_were_given() -> None:
-    from flwr.common.config import parse_config_args
-
-    given: dict[str, RunValue] = {
-        "job": "/a folder/工作.json",
-        "rounds": 3,
-        "share": 0.125,
-        "fail": False,
-        "a.b": "x=y",
-    }
-
-    assert parse_config_args([run_config_text(given)]) == given
-
-
-@pytest.mark.parametrize("value", ['a"b', "a'b", "a\\b", "a\nb", float("nan"), float("inf")])
-def test_a_run_setting_that_would_not_arrive_is_refused(value: RunValue) -> None:
-    with pytest.raises(BadSetting, match="run setting job"):
-        run_config_text({"job": value})
-
-
-def test_a_run_setting_with_a_name_that_is_no_name_is_refused() -> None:
-    with pytest.raises(BadSetting, match="cannot be the name"):
-        run_config_text({"a b": 1})
