@@ -6,6 +6,7 @@ from pwdlib import PasswordHash
 from sqlalchemy import text
 
 from platform_api.accounts import service as accounts
+from platform_api.accounts.service import HASHER, NOBODY  # the product's own, before tests make them quick
 from tests.platform_cast import API, PASSWORD, Person, Shop
 
 
@@ -56,6 +57,12 @@ def test_a_second_account_with_the_same_address_is_refused(shop: Shop) -> None:
     answer = shop.http.post(f"{API}/accounts", json=wish)
     assert answer.status_code == 409
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_nobodys_hash_is_of_the_products_own_cost_and_fits_no_password() -> None:
+    assert not HASHER.current_hasher.check_needs_rehash(NOBODY)
+    assert HASHER.current_hasher.check_needs_rehash(NOBODY.replace("t=3", "t=2"))
+    assert HASHER.verify_and_update(PASSWORD, NOBODY) == (False, None)
 
 
 def test_a_wrong_password_and_an_unknown_address_are_answered_alike(shop: Shop) -> None:
