@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,6 +16,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from platform_api.accounts import service as accounts
 from platform_api.database import Database
+from platform_api.settings import Settings
 from tests.money_cast import Market, opened_market
 from tests.platform_cast import Shop, create_tables, opened_shop, settings_for
 from tests.platform_town import Town, opened_town
@@ -63,19 +64,19 @@ class _Emptied:
     """Databases with every table and no rows. One is emptied and used again: to make one takes longer than a test.
 
     fresh: what the tables of the first looked like. One whose tables were altered is not used again.
+    kept: a connection to each that is used again; a new one would have to learn of every table first.
     """
 
     uri: str
     template: str
     idle: list[str] = field(default_factory=list)
     fresh: str = ""
+    kept: dict[str, psycopg.Connection[Any]] = field(default_factory=dict)
 
     @contextmanager
     def lent(self) -> Iterator[str]:
         if not self.idle:
-            self.idle.append(f"test_{next(_NUMBERS)}")
-            with psycopg.connect(self.uri, autocommit=True) as connection:
-                connection.execute(f"CREATE DATABASE {self.idle[-1]} TEMPLATE {self.template}")  # type: ignore[arg-type]
+            self.idle.append(self._made())
         name = self.idle.pop()
         self.fresh = self.fresh or self._looks(name)
         yield _url(self.uri, name)
@@ -83,15 +84,25 @@ class _Emptied:
         if self._looks(name) == self.fresh:
             self._empty(name)
             self.idle.append(name)
+        else:
+            self.kept.pop(name).close()
 
-    def _connect(self, name: str) -> psycopg.Connection[Any]:
-        return psycopg.connect(self.uri.replace("/postgres?", f"/{name}?"), autocommit=True)
+    def close(self) -> None:
+        for connection in self.kept.values():
+            connection.close()
+
+    def _made(self) -> str:
+        name = f"test_{next(_NUMBERS)}"
+        with psycopg.connect(self.uri, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {self.template}")  # type: ignore[arg-type]
+        self.kept[name] = psycopg.connect(self.uri.replace("/postgres?", f"/{name}?"), autocommit=True)
+        return name
 
     def _end_connections(self, name: str) -> None:
-        with psycopg.connect(self.uri, autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s", (name,)
-            )
+        self.kept[name].execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s AND pid <> %s",
+            (name, self.kept[name].info.backend_pid),
+        )
 
     def _looks(self, name: str) -> str:
         # A row of the database's own tables gets another number in xmin whenever a statement alters it.
@@ -105,21 +116,20 @@ class _Emptied:
                 ("pg_attribute", "(attrelid, attnum)", "attrelid >= 16384"),
             )
         )
-        with self._connect(name) as connection:
-            query = f"SELECT md5(string_agg(part, '|' ORDER BY part)) FROM ({' UNION ALL '.join(parts)}) AS parts"
-            return str(connection.execute(query).fetchone()[0])  # type: ignore[arg-type, index]
+        query = f"SELECT md5(string_agg(part, '|' ORDER BY part)) FROM ({' UNION ALL '.join(parts)}) AS parts"
+        return str(self.kept[name].execute(query).fetchone()[0])  # type: ignore[arg-type, index]
 
     def _empty(self, name: str) -> None:
-        with self._connect(name) as connection:
-            tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
-            numbers = connection.execute("SELECT sequencename FROM pg_sequences").fetchall()
-            # Books that only grow refuse even this, unless their triggers are told to sleep.
-            statements = [
-                "SET session_replication_role = replica",
-                *(f'DELETE FROM "{table}"' for (table,) in tables if table != "alembic_version"),
-                *(f"SELECT setval('{sequence}', 1, false)" for (sequence,) in numbers),
-            ]
-            connection.execute("; ".join(statements))  # type: ignore[arg-type]
+        connection = self.kept[name]
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        numbers = connection.execute("SELECT sequencename FROM pg_sequences").fetchall()
+        # Books that only grow refuse even this, unless their triggers are told to sleep.
+        statements = [
+            "SET session_replication_role = replica",
+            *(f'DELETE FROM "{table}"' for (table,) in tables if table != "alembic_version"),
+            *(f"SELECT setval('{sequence}', 1, false)" for (sequence,) in numbers),
+        ]
+        connection.execute("; ".join(statements))  # type: ignore[arg-type]
 
 
 def _make_tables(url: str) -> None:
@@ -137,12 +147,14 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def emptied(postgres: str) -> _Emptied:
+def emptied(postgres: str) -> Iterator[_Emptied]:
     """PostgreSQL databases with every table and no rows."""
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE DATABASE with_tables")
     _make_tables(_url(postgres, "with_tables"))
-    return _Emptied(uri=postgres, template="with_tables")
+    made = _Emptied(uri=postgres, template="with_tables")
+    yield made
+    made.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -186,17 +198,29 @@ def settings_of(ready_url: str, tmp_path: Path) -> Any:
     return lambda **changes: settings_for(ready_url, tmp_path / "data", **changes)
 
 
+def _lasting(request: pytest.FixtureRequest, stack: ExitStack, folder: Path) -> Settings:
+    """On a database with every table that is lent until the stack is closed."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{shutil.copyfile(request.getfixturevalue('sqlite_template'), folder / 'platform.db')}"
+    else:
+        url = stack.enter_context(request.getfixturevalue("emptied").lent())
+    return settings_for(url, folder / "data", access_token_seconds=86_400)
+
+
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def shared_town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """One town for all tests that leave it as it was."""
-    folder = tmp_path_factory.mktemp("town")
     with ExitStack() as stack:
-        if request.param == "sqlite":
-            url = f"sqlite:///{shutil.copyfile(request.getfixturevalue('sqlite_template'), folder / 'platform.db')}"
-        else:
-            url = stack.enter_context(request.getfixturevalue("emptied").lent())
-        settings = settings_for(url, folder / "data", access_token_seconds=86_400)
-        yield stack.enter_context(opened_town(settings))
+        yield stack.enter_context(opened_town(_lasting(request, stack, tmp_path_factory.mktemp("town"))))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def lasting_shop(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Shop]]:
+    """lasting_shop(): a shop of its own, for all tests of one file that leave it as it was."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(opened_shop(_lasting(request, stack, tmp_path_factory.mktemp("shop"))))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,14 +34,14 @@ def test_one_address_registered_by_many_at_once_is_one_account(shop: Shop, monke
 
 
 def test_one_name_of_a_tenant_asked_for_by_many_at_once_is_one_tenant(shop: Shop) -> None:
-    operator = shop.register(None, "platform-operator")
+    operator = shop.join(None, "platform-operator")
     statuses = Counter(at_once(shop, [as_person(operator, "POST", "/tenants", {"name": "Academy"})] * MANY))
     assert statuses == {201: 1, 409: MANY - 1}
     assert count(shop, "SELECT COUNT(*) FROM tenants") == 1
 
 
 def test_roles_given_to_one_person_many_times_at_once_are_those_of_one_request(shop: Shop) -> None:
-    operator, person = shop.register(None, "platform-operator"), shop.register()
+    operator, person = shop.join(None, "platform-operator"), shop.join()
     wishes = [["creator", "reviewer"], ["reviewer", "researcher"], ["creator", "researcher"]]
     path = f"/users/{person.id}/roles"
     for _ in range(3):

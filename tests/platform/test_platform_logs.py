@@ -52,7 +52,7 @@ def quiet_shop(tmp_path: Path) -> Iterator[Shop]:
 def everywhere(shop: Shop) -> str:
     """Requests with the canary in every place; the id of a person who made some."""
     http = shop.http
-    person = shop.register(f"{CANARY}@example.org")
+    person = shop.join(f"{CANARY}@example.org")
     headers = {
         **person.headers,
         "User-Agent": CANARY,

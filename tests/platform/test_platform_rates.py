@@ -20,7 +20,7 @@ def changes_in(shop: Shop) -> list[tuple[str, str]]:
 
 def test_every_route_that_changes_something_counts_and_refuses_its_caller(settings_of: Any) -> None:
     with opened_shop(settings_of(writes_a_minute=LIMIT)) as shop:
-        person = shop.register()
+        person = shop.join()
         changes = changes_in(shop)
         assert len(changes) > 30
         for left in (2, 1, 0):
@@ -39,7 +39,7 @@ def test_every_route_that_changes_something_counts_and_refuses_its_caller(settin
 
 def test_reading_is_not_counted_and_one_caller_does_not_use_up_another_s_share(settings_of: Any) -> None:
     with opened_shop(settings_of(writes_a_minute=LIMIT)) as shop:
-        mei, li = shop.register(), shop.register()
+        mei, li = shop.join(), shop.join()
         for _ in range(LIMIT + 2):
             read = mei.get("/me")
             assert read.status_code == 200
@@ -52,7 +52,7 @@ def test_reading_is_not_counted_and_one_caller_does_not_use_up_another_s_share(s
 
 def test_what_is_refused_for_another_reason_is_counted_too(settings_of: Any) -> None:
     with opened_shop(settings_of(writes_a_minute=LIMIT)) as shop:
-        person = shop.register()
+        person = shop.join()
         sent = [
             person.post("/tenants", {"name": "x"}),
             person.send("PATCH", "/me", {"unknown": 1}),
@@ -66,7 +66,7 @@ def test_what_is_refused_for_another_reason_is_counted_too(settings_of: Any) -> 
 
 def test_asking_by_registration_who_has_an_account_uses_up_the_attempts_to_log_in(settings_of: Any) -> None:
     with opened_shop(settings_of(logins_a_minute=LIMIT + 2)) as shop:
-        person = shop.register()  # two attempts: it registers and logs in
+        person = shop.join()  # two attempts: it registers and logs in
         wish = {"email": person.email, "password": PASSWORD, "display_name": "x"}
         asked = [shop.http.post(f"{API}/accounts", json=wish) for _ in range(LIMIT + 1)]
         assert [answer.status_code for answer in asked] == [409] * LIMIT + [429]
@@ -77,7 +77,7 @@ def test_asking_by_registration_who_has_an_account_uses_up_the_attempts_to_log_i
 
 def test_a_request_too_many_opens_no_transaction_that_writes(settings_of: Any, monkeypatch: Any) -> None:
     with opened_shop(settings_of(writes_a_minute=1)) as shop:
-        person = shop.register()
+        person = shop.join()
         assert person.send("PATCH", "/me", {"language": "en"}).status_code == 200
         opened: list[int] = []
         writing = Database.writing

@@ -2,20 +2,20 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
 from platform_api.catalogue import queries as catalogue
 from platform_api.catalogue import service
-from platform_api.catalogue.queries import Filters, PublishedProduct
+from platform_api.catalogue.queries import Filters
 from platform_api.columns import metadata
 from platform_api.search import queries
 from platform_api.search.index import counted
@@ -67,14 +67,30 @@ def found(market: Market, query: str, **more: Any) -> list[str]:
     return [entry["id"] for entry in ask(market, query, **more)["items"]]
 
 
-@pytest.mark.parametrize("query", ["学习", "课程", "隐私", "课", "python", "PYTHON", "ｐｙｔｈｏｎ", "courses", "编程"])
-def test_words_of_two_characters_of_one_and_of_english_are_found(market: Market, query: str) -> None:
+@pytest.fixture(scope="module")
+def two(lasting_shop: Callable[[], Shop]) -> tuple[Market, str]:
+    """A market with two products, and the id of the one that is looked for."""
+    market = open_market(lasting_shop())
     wanted, _ = market.stock(
         [
             {"title": "Python学习课程", "description": "A course on 隐私", "category": "programming"},
             {"title": "別的", "description": "something else", "category": "subjects"},
         ]
     )
+    return market, wanted
+
+
+@pytest.fixture(scope="module")
+def stocked(lasting_shop: Callable[[], Shop]) -> Market:
+    """A market with sixty products, for tests that only ask."""
+    market = open_market(lasting_shop())
+    market.stock(corpus(60))
+    return market
+
+
+@pytest.mark.parametrize("query", ["学习", "课程", "隐私", "课", "python", "PYTHON", "ｐｙｔｈｏｎ", "courses", "编程"])
+def test_words_of_two_characters_of_one_and_of_english_are_found(two: tuple[Market, str], query: str) -> None:
+    market, wanted = two
     assert found(market, query) == [wanted]
 
 
@@ -97,9 +113,8 @@ def test_both_databases_give_the_same_products_in_the_same_order(
     assert sum(len(answer) for answer in answers[0]) > 300
 
 
-def test_the_index_misses_nothing_that_reading_every_product_would_find(market: Market) -> None:
-    market.stock(corpus(60))
-    with market.shop.app.state.database.reading() as session:
+def test_the_index_misses_nothing_that_reading_every_product_would_find(stocked: Market) -> None:
+    with stocked.shop.app.state.database.reading() as session:
         tree = catalogue.categories(session)
         everything = []
         for product in catalogue.published_products(session, None):
@@ -115,13 +130,6 @@ def test_the_index_misses_nothing_that_reading_every_product_would_find(market: 
             assert [(hit.score, hit.product.id) for hit in hits] == ranked(tokens, holding, whole), query
 
 
-@pytest.fixture
-def stocked(market: Market) -> Iterator[tuple[Market, list[PublishedProduct]]]:
-    market.stock(corpus(60))
-    with market.shop.app.state.database.reading() as session:
-        yield market, catalogue.published_products(session, None)
-
-
 FILTERS = st.builds(
     Filters,
     kind=st.sampled_from([None, "course", "e-book", "consulting"]),
@@ -133,13 +141,12 @@ FILTERS = st.builds(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(query=st.sampled_from(QUERIES), filters=FILTERS)
 def test_filters_keep_exactly_what_fits_in_the_order_without_them(
-    stocked: tuple[Market, list[PublishedProduct]], query: str, filters: Filters
+    stocked: Market, query: str, filters: Filters
 ) -> None:
-    market, _ = stocked
-    with market.shop.app.state.database.reading() as session:
+    with stocked.shop.app.state.database.reading() as session:
         whole = queries.find(session, query, Filters(), None, 1000)
         narrowed = queries.find(session, query, filters, None, 1000)
         listed = catalogue.listed(session, filters, "newest", None, 1000)
@@ -154,37 +161,34 @@ def test_filters_keep_exactly_what_fits_in_the_order_without_them(
             assert counts.get(chosen, 0) == narrowed.total
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(query=st.text(min_size=1, max_size=40))
-def test_no_query_breaks_the_search(stocked: tuple[Market, list[PublishedProduct]], query: str) -> None:
-    market, _ = stocked
-    with market.shop.app.state.database.reading() as session:
+def test_no_query_breaks_the_search(stocked: Market, query: str) -> None:
+    with stocked.shop.app.state.database.reading() as session:
         queries.find(session, query, Filters(), None, 10)
 
 
-def test_a_facet_counts_what_choosing_it_would_give(market: Market) -> None:
-    market.stock(corpus(60))
-    facets = ask(market, "学习", language="en")["facets"]
+def test_a_facet_counts_what_choosing_it_would_give(stocked: Market) -> None:
+    facets = ask(stocked, "学习", language="en")["facets"]
     assert set(facets["kind"]) == {"course", "e-book", "consulting"}
     for name in ("kind", "language"):
         for value, number in facets[name].items():
-            assert ask(market, "学习", **{"language": "en", name: value})["total"] == number
+            assert ask(stocked, "学习", **{"language": "en", name: value})["total"] == number
 
 
-def test_pages_of_a_search_follow_one_another_without_gap_or_repetition(market: Market) -> None:
-    market.stock(corpus(60))
-    whole = found(market, "学习", limit=100)
+def test_pages_of_a_search_follow_one_another_without_gap_or_repetition(stocked: Market) -> None:
+    whole = found(stocked, "学习", limit=100)
     assert len(whole) > 15
     pages: list[str] = []
-    answer = ask(market, "学习", limit=7)
+    answer = ask(stocked, "学习", limit=7)
     while True:
         pages += [entry["id"] for entry in answer["items"]]
         if not answer["has_more"]:
             break
-        answer = ask(market, "学习", limit=7, cursor=answer["next_cursor"])
+        answer = ask(stocked, "学习", limit=7, cursor=answer["next_cursor"])
     assert pages == whole
-    first = ask(market, "学习", limit=7)["next_cursor"]
-    other = market.shop.http.get(f"{API}/search", params={"q": "课程", "limit": 7, "cursor": first})
+    first = ask(stocked, "学习", limit=7)["next_cursor"]
+    other = stocked.shop.http.get(f"{API}/search", params={"q": "课程", "limit": 7, "cursor": first})
     assert other.status_code == 400
 
 
