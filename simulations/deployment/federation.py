@@ -22,6 +22,7 @@ from typing import Self
 from client.bundle import MANIFEST, build_bundle, bundle_digest
 from server.superlink import SuperLinkSettings, executor_command, flower_environment, superlink_command
 from shared.errors import BadSetting, DeploymentError, ProcessFailed
+from shared.node_key import require_node_key
 from simulations.deployment.certificates import ServerCertificates, make_server_certificates, write_secret
 from simulations.deployment.job import Job, RunValue, run_config_text
 from simulations.deployment.processes import (
@@ -205,7 +206,11 @@ class Federation:
         return flower_environment(flower_home, start_poll_seconds=self.settings.poll_seconds, inherited=_environment())
 
     def register(self, public_key: Path, *, name: str) -> int:
-        """Let the SuperLink accept the node with this key; returns the number that it goes by from then on."""
+        """Let the SuperLink accept the node with this key; returns the number that it goes by from then on.
+
+        Raises BadSetting for a file with anything but one key in its one form, as `zhiyin client init` writes it.
+        """
+        require_node_key(public_key.read_text(encoding="ascii", errors="replace").removesuffix("\n"))
         said = self._flwr("supernode", "register", str(public_key), CONNECTION, "--name", name, "--format", "json")
         return int(json.loads(said)["node-id"])
 

@@ -130,6 +130,22 @@ IDENTITY: tuple[Mutant, ...] = (
         tests=(f"{_REQUESTS}::test_a_key_of_another_party_is_refused",),
     ),
     Mutant(
+        name="identity: one form of a node key",
+        adversary="A thief has a node key that was taken off listed again by adding a comment, or shares another's.",
+        path="shared/node_key.py",
+        old="    if canonical_node_key(text) != text:\n",
+        new="    if canonical_node_key(text) == '':\n",
+        tests=(f"{_REQUESTS}::test_a_node_key_is_taken_in_its_one_form_only",),
+    ),
+    Mutant(
+        name="identity: one form of a retired node key",
+        adversary="A thief has a node key listed again that was retired with a comment behind it.",
+        path=_REGISTER,
+        old="    return canonical_node_key(text)\n",
+        new="    return str(text)\n",
+        tests=(f"{_REQUESTS}::test_a_register_that_holds_a_node_key_in_another_form_knows_it_again",),
+    ),
+    Mutant(
         name="identity: proof of possession",
         adversary="Somebody asks to be listed with a public key whose private half they do not hold.",
         path="shared/enrolment.py",

@@ -230,7 +230,7 @@ COVERED_BY = {
     "server/plan_file.py": "target plan-file",
     "shared/artifact.py": "targets manifest, manifest-fields, tensors",
     "shared/catalogue.py": "target catalogue",
-    "shared/enrolment.py": "target enrolment",
+    "shared/node_key.py": "target enrolment",
     "shared/frame.py": "target frame",
     "shared/roster.py": "targets roster and roster-body",
     "shared/signed_document.py": "targets enrolment and register",
