@@ -128,8 +128,9 @@ def diagnose(folder: Path, *, now: int) -> list[Finding]:
     except ZhiyinError as error:
         return [*findings, Finding(check="home", severity="error", message=str(error))]
     expiring = (Finding(check="roster", severity="warning", message=line) for line in notices(home, now))
+    clock = _attempt("clock", lambda: home.at(now))
     model = _attempt("model", lambda: installed_model(home))
-    return [*findings, model, *expiring, *_settings(home), *_surroundings(home)]
+    return [*findings, clock, model, *expiring, *_settings(home), *_surroundings(home)]
 
 
 def _store(folder: Path) -> Store | None:

@@ -30,7 +30,15 @@ from client.database import connect, writing
 from client.durable_files import append_line, create_empty, require_private
 from shared.accounting import Budget, epsilon, require
 from shared.canonical import canonical_json
-from shared.errors import AlreadyAnswered, BudgetExhausted, ForkedRoster, MalformedFile, OldRoster, UnknownMechanism
+from shared.errors import (
+    AlreadyAnswered,
+    BudgetExhausted,
+    ClockSetBack,
+    ForkedRoster,
+    MalformedFile,
+    OldRoster,
+    UnknownMechanism,
+)
 from shared.mechanism import Mechanism, from_json, to_json
 
 VERSION = "zhiyin-ledger-2"
@@ -38,6 +46,10 @@ VERSION = "zhiyin-ledger-2"
 _MEND = "put the newest copy back, never an older one, and treat what it lost as spent"
 # A job whose plan costs exactly what one job may cost passes; this only forgives the last bit of the accountant.
 _RELATIVE_SLACK = 1e-9
+# Clocks are corrected by less than this, and summer time does not move them: Unix seconds know no time zones. A clock
+# that a person or a time server sets back to before a key or a list expired goes back by days.
+CLOCK_SLACK_SECONDS = 3_600
+_LAST_SECOND = 253_402_300_799  # of the year 9999, the last that can be written as a date
 EntryKind = Literal["release", "answer", "roster"]
 
 _TABLES = (
@@ -128,6 +140,25 @@ class Ledger:
         require_private(ledger.marks, mend=_MEND)
         ledger.entries()
         return ledger
+
+    def at(self, now: int) -> "Ledger":
+        """The same ledger, recording everything as of `now`, Unix seconds. Call it for each message, before its checks.
+
+        Raises ClockSetBack if anything here was recorded more than CLOCK_SLACK_SECONDS after `now`: lists and keys
+        that had expired would be valid again. The chain is not read for it, as in `newest_roster`.
+
+        A clock that ran ahead cannot refuse for long: nothing is recorded unless a signed list was valid at that time,
+        so the newest time here is never later than the end of such a list.
+        """
+        with connect(self.path, mend=_MEND) as connection:
+            (newest,) = connection.execute("SELECT MAX(recorded_at) FROM entries").fetchone()
+        if newest is not None and now < newest - CLOCK_SLACK_SECONDS:
+            raise ClockSetBack(
+                f"this machine's clock says {_utc(now)}, its home recorded something at {_utc(newest)}: the clock is "
+                f"{newest - now} s behind, and what had expired would be valid again. Set the clock right; if it is "
+                f"right, it ran ahead then, and this home answers again from {_utc(newest - CLOCK_SLACK_SECONDS)}"
+            )
+        return Ledger(self.path, self.marks, lambda: now)
 
     def charge(
         self,
@@ -350,6 +381,10 @@ def _require_job_room(
             f"{limit.delta:g}; one job may cost {limit.epsilon:g}, wasted attempts included. Nothing was released; "
             "the holder of the data may set a larger max_epsilon_per_job"
         )
+
+
+def _utc(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(min(max(0, seconds), _LAST_SECOND)))
 
 
 def _epoch(entry: Entry) -> int:
