@@ -108,7 +108,8 @@ class LocalPolicy:
         default=2,
         metadata=_doc(
             "The least number of helpers that would have to work together with the server to open a contribution:\n"
-            "all of a plan's helpers, less those that the plan lets be absent."
+            "all of a plan's helpers, less those that the plan lets be absent. Any so many of the pinned ones may be\n"
+            "named, so raise it with every pin, unless plans have spare helpers and you trust each so many."
         ),
     )
     min_bits: int = field(default=16, metadata=_doc("The narrowest ring, in bits, for masked sums: 16, 24, 32 or 64."))
@@ -205,8 +206,9 @@ class LocalPolicy:
     helpers: Mapping[str, PinnedHelper] = field(
         default_factory=dict,
         metadata=_doc(
-            "Helpers that this party trusts not to work with the server all at once, with their pinned signing keys,\n"
-            "compared with each helper in person. A helper certifies its sealing keys with this one.\n"
+            "Helpers of which this party trusts that no min_helpers work together with the server: a plan may name\n"
+            "any of them. With their pinned signing keys, compared with each helper in person. A helper certifies its\n"
+            "sealing keys with this one.\n"
             '[helpers.auditor]\nsigning = "<64 hex digits, Ed25519>"'
         ),
     )
@@ -256,6 +258,18 @@ class LocalPolicy:
             min_active=max(self.min_tenants, plan.min_tenants),
             min_users=max(self.min_users, plan.min_users),
             least_colluding=plan.colluding,
+        )
+
+    @property
+    def helpers_to_spare(self) -> str:
+        """What to tell the owner of a policy under which a plan need not name all pinned helpers, else empty."""
+        pins, least = len(self.helpers), self.min_helpers
+        if "helpers" not in self.allowed_topologies or pins <= least:
+            return ""
+        return (
+            f"{pins} helpers are pinned and min_helpers is {least}: the server may name any {least} of them, and "
+            f"whichever {least} work together with it open what is sent here. Raise min_helpers to {pins} in "
+            f"policy.toml, unless you trust every {least} of them and plans have spare helpers"
         )
 
     @property
