@@ -392,6 +392,7 @@ def rosters() -> dict[str, Any]:
         "a role twice": entry(0, roles=["tenant", "tenant"]),
         "no role": entry(0, roles=[]),
         "a time that is no whole number": entry(0, not_after=2.5),
+        "a key twice": canonical(fields).replace(b'"epoch":7', b'"epoch":8,"epoch":7'),
     }
     bad = [changed(good, signed_roster(body), why, "MalformedMessage") for why, body in bodies.items()]
     flipped = bytes([good[0] ^ 1]) + good[1:]
@@ -472,6 +473,8 @@ def enrolments() -> dict[str, Any]:
         "cut": (good[:-3], "MalformedMessage"),
         "deep nesting": (b'{"fields":' + NESTED + b',"kind":"zhiyin-enrolment-1","signature":""}', "MalformedMessage"),
         "NaN": (good.replace(b'"created_at": 20', b'"created_at": NaN'), "MalformedMessage"),
+        "a key twice": (good.replace(b'"kind"', b'"fields": {}, "kind"'), "MalformedMessage"),
+        "a field twice": (good.replace(b'"created_at": 20', b'"created_at": 21, "created_at": 20'), "MalformedMessage"),
         "another's certificate": (enrolment({**fields, "sealing": certificate("south")}), "BadSignature"),
     }
     bad = [changed(good, data, why, error) for why, (data, error) in cases.items()]
@@ -537,6 +540,7 @@ def catalogues() -> dict[str, Any]:
         "an id that is a number": headed(items=[item, {**item, "id": 5}]),
         "an item with a field too many": headed(items=[item, {**item, "id": "b", "zz": 1}]),
         "features below zero": headed(num_features=-1),
+        "a key twice": good.replace(b'"version":3', b'"version":2,"version":3'),
         "infinite features": good.replace(b'"num_features":2', b'"num_features":1e999'),
         "a version that is no whole number": headed(version="3"),
         "huge features": headed(num_features=2**52),
@@ -588,6 +592,7 @@ def artifacts() -> dict[str, Any]:
             json.loads(good)["signature"].encode(), flip(json.loads(good)["signature"]).encode()
         ),
         "a changed field": good.replace(b'"version":1', b'"version":2'),
+        "a key twice": good.replace(b'"version":1', b'"version":2,"version":1'),
         "signed without the label": canonical({**body, "signature": signed("publisher", canonical(body))}),
         "another format": manifest({**body, "format": "zhiyin-model-2"}),
         "without a digest of the model": manifest({k: v for k, v in body.items() if k != "model_sha256"}),

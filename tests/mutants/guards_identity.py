@@ -146,6 +146,14 @@ IDENTITY: tuple[Mutant, ...] = (
         tests=(f"{_REQUESTS}::test_a_register_that_holds_a_node_key_in_another_form_knows_it_again",),
     ),
     Mutant(
+        name="documents: each key once",
+        adversary="Somebody has two readers see two contents under one signature, the first and the last of a key.",
+        path="shared/canonical.py",
+        old="    if len(found) != len(pairs):\n",
+        new="    if False:\n",
+        tests=("tests/unit/test_strict_json.py::test_a_signed_document_with_a_key_twice_is_refused",),
+    ),
+    Mutant(
         name="identity: proof of possession",
         adversary="Somebody asks to be listed with a public key whose private half they do not hold.",
         path="shared/enrolment.py",
