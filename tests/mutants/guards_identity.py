@@ -154,6 +154,14 @@ IDENTITY: tuple[Mutant, ...] = (
         tests=("tests/unit/test_strict_json.py::test_a_signed_document_with_a_key_twice_is_refused",),
     ),
     Mutant(
+        name="documents: one form of a number",
+        adversary="The server sends two frames with one content: 1 and 1.0 for a real number, under one digest.",
+        path="shared/plan.py",
+        old="        if wanted is float and (type(value) is not float or not -inf < value < inf):\n",
+        new="        if wanted is float and not -inf < value < inf:\n",
+        tests=("tests/unit/test_plan.py::test_a_number_has_one_form_in_a_plan_from_a_peer",),
+    ),
+    Mutant(
         name="identity: proof of possession",
         adversary="Somebody asks to be listed with a public key whose private half they do not hold.",
         path="shared/enrolment.py",
