@@ -51,6 +51,8 @@ _RELATIVE_SLACK = 1e-9
 CLOCK_SLACK_SECONDS = 3_600
 _LAST_SECOND = 253_402_300_799  # of the year 9999, the last that can be written as a date
 EntryKind = Literal["release", "answer", "roster"]
+_Head = tuple[str, int, bytes]
+"""Identity of a ledger, number of its last entry, digest of that entry, or the identity's bytes before the first."""
 
 _TABLES = (
     "CREATE TABLE identity (version TEXT NOT NULL, ledger_id TEXT NOT NULL)",
@@ -187,7 +189,9 @@ class Ledger:
                 raise AlreadyAnswered(f"job {job_id} step {step} attempt {attempt} was already charged and released")
             _require_room(budget, entries, (mechanism,))
             _require_job_room(job_budget, job_id, entries, (mechanism,))
-            head = self._append(connection, entries, "release", context, job_id, step, attempt, encoded)
+            head = self._append(
+                connection, self._head(connection, entries), "release", context, job_id, step, attempt, encoded
+            )
         self._mark(*head)
 
     def answer_once(self, contexts: Sequence[bytes]) -> None:
@@ -196,11 +200,15 @@ class Ledger:
         Raises AlreadyAnswered if it answered one of them before, or one is there twice; then none is recorded.
         """
         with writing(self.path, mend=_MEND) as connection:
+            # Once for all of them: nothing else is written before the transaction ends.
+            entries = self._verified(connection)
+            answered = {entry.context for entry in entries if entry.kind == "answer"}
+            head = self._head(connection, entries)
             for context in contexts:
-                entries = self._verified(connection)
-                if any(entry.context == context and entry.kind == "answer" for entry in entries):
+                if context in answered:
                     raise AlreadyAnswered(f"this helper has already answered context {context.hex()[:12]}…")
-                head = self._append(connection, entries, "answer", context, "", 0, 0, "")
+                head = self._append(connection, head, "answer", context, "", 0, 0, "")
+                answered.add(context)
         if contexts:
             self._mark(*head)
 
@@ -228,7 +236,7 @@ class Ledger:
                     f"two lists claim epoch {epoch}: {digest.hex()[:12]}… is handed over, {newest.context.hex()[:12]}… "
                     "was accepted before; ask the issuer which is right, and for a list of a higher epoch"
                 )
-            head = self._append(connection, entries, "roster", digest, issuer, epoch, 0, "")
+            head = self._append(connection, self._head(connection, entries), "roster", digest, issuer, epoch, 0, "")
         self._mark(*head)
 
     def newest_roster(self, issuer: str) -> AcceptedRoster | None:
@@ -308,20 +316,24 @@ class Ledger:
             )
         return tuple(entries)
 
+    def _head(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> _Head:
+        """The end of the chain that `_verified` has read."""
+        ledger_id = _identity(connection, self.path)
+        return ledger_id, len(entries), entries[-1].digest if entries else bytes.fromhex(ledger_id)
+
     def _append(
         self,
         connection: sqlite3.Connection,
-        entries: Sequence[Entry],
+        head: _Head,
         kind: EntryKind,
         context: bytes,
         job_id: str,
         step: int,
         attempt: int,
         mechanism: str,
-    ) -> tuple[str, int, bytes]:
-        ledger_id = _identity(connection, self.path)
-        previous = entries[-1].digest if entries else bytes.fromhex(ledger_id)
-        row = (len(entries) + 1, kind, context, job_id, step, attempt, mechanism, int(self._clock()))
+    ) -> _Head:
+        ledger_id, number, previous = head
+        row = (number + 1, kind, context, job_id, step, attempt, mechanism, int(self._clock()))
         digest = _chained(previous, row)
         connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, digest))
         return ledger_id, row[0], digest
