@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from client.database import connect, writing
 from client.durable_files import append_line, create_empty, require_private
-from shared.accounting import Budget, epsilon, require
+from shared.accounting import Budget, cost, epsilon, require
 from shared.canonical import canonical_json
 from shared.errors import (
     AlreadyAnswered,
@@ -385,9 +385,9 @@ def _require_job_room(
         return
     of_job = [entry for entry in entries if entry.kind == "release" and entry.job_id == job_id]
     past = [entry.mechanism for entry in of_job if entry.mechanism is not None]
-    after = epsilon([*past, *fresh], limit.delta) if len(past) == len(of_job) else math.inf
+    after = cost(limit, [*past, *fresh]) if len(past) == len(of_job) else math.inf
     if not after <= limit.epsilon * (1 + _RELATIVE_SLACK):
-        before = epsilon(past, limit.delta) if len(past) == len(of_job) else math.inf
+        before = cost(limit, past) if len(past) == len(of_job) else math.inf
         raise BudgetExhausted(
             f"this release would raise the epsilon of job {job_id} from {before:.6g} to {after:.6g} at delta "
             f"{limit.delta:g}; one job may cost {limit.epsilon:g}, wasted attempts included. Nothing was released; "

@@ -20,6 +20,16 @@ _WIRE = "tests/unit/test_wire.py"
 
 PRIVACY: tuple[Mutant, ...] = (
     Mutant(
+        name="accountant: order fixed by the budget",
+        adversary="A server that chooses releases after seeing others has the Renyi order chosen last, and the best.",
+        path="shared/accounting.py",
+        old="    order = renyi_order(budget.epsilon, budget.delta)\n",
+        new="    return epsilon(mechanisms, budget.delta)\n    order = 2\n",
+        tests=(
+            "tests/unit/test_accounting_filter.py::test_the_least_over_all_orders_is_not_what_a_budget_is_held_against",
+        ),
+    ),
+    Mutant(
         name="noise: half of the discrete Gaussian",
         adversary="Helpers add half the noise that the plan states.",
         path=_GAUSSIAN,
