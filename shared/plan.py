@@ -24,6 +24,9 @@ NOISES_OF: dict[Topology, tuple[Noise, ...]] = {
     "helpers": ("helpers", "tenant", "none"),
     "pairwise": ("tenant", "shared", "none"),
 }
+# The least clip of a gradient. What float64 leaves of a perfect fit, and computes differently in another batch, does
+# not shrink with the clip; in proportion to a smaller one it would pass what `fixed_point` sets aside for it.
+MIN_GRAD_NORM = 1e-6
 # Fields of a plan with several cohorts, left out of its JSON where there is one: such a plan keeps its digest.
 # max_spread 2 compares nothing, since no two vectors of norm 1 are further apart.
 ONE_COHORT: dict[str, int | float] = {"cohorts": 1, "trim": 0, "max_spread": 2.0}
@@ -90,6 +93,8 @@ class ReconPlan:
         for name in ("ridge", "learning_rate", "init_std", "max_grad_norm"):
             if finite(name, getattr(self, name)) <= 0:
                 raise ValueError(f"{name} must be above zero, got {getattr(self, name)}")
+        if self.max_grad_norm < MIN_GRAD_NORM:
+            raise ValueError(f"max_grad_norm must be at least {MIN_GRAD_NORM:g}, got {self.max_grad_norm:g}")
         if finite("negative_weight", self.negative_weight) < 0:
             raise ValueError(f"negative_weight must not be below zero, got {self.negative_weight}")
         if not 0 <= finite("momentum", self.momentum) < 1:

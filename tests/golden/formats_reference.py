@@ -517,6 +517,8 @@ def plans() -> dict[str, Any]:
     cases["more parties than may be"] = canonical({**PAIRWISE, "num_parties": 2**30, "degree": 2**29})
     rounds = {"name": "recon", "num_factors": 1, "num_rounds": 2**40, "num_head_items": 2, "max_items_per_user": 2}
     numbers = {name: 1.0 for name in ("ridge", "negative_weight", "learning_rate", "init_std", "max_grad_norm")}
+    tiny = {**rounds, **numbers, "num_rounds": 1, "max_grad_norm": 9e-07, "momentum": 0.5, "init_seed": 1}
+    cases["a clip below the least"] = canonical(plan(recipe=tiny))
     cases["more rounds than may be"] = canonical(plan(recipe={**rounds, **numbers, "momentum": 0.5, "init_seed": 1}))
     bad = [changed(good, data, why, "MalformedMessage") for why, data in cases.items()]
     return {"good": good.hex(), "digest": sha256(good).hex(), "bad": bad}

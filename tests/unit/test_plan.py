@@ -9,6 +9,7 @@ from shared.canonical import canonical_json
 from shared.errors import BadSetting, MalformedMessage
 from shared.mechanism import Skellam
 from shared.plan import (
+    MIN_GRAD_NORM,
     CooccurrencePlan,
     ReconPlan,
     TrainingPlan,
@@ -346,3 +347,11 @@ def test_a_pairwise_plan_with_numbers_that_do_not_fit_is_refused(changes: dict[s
 def test_a_plan_with_helpers_has_nothing_of_a_pairwise_one(changes: dict[str, Any]) -> None:
     with pytest.raises(BadSetting):
         plan(**changes)
+
+
+def test_a_clip_of_gradients_below_the_least_is_refused() -> None:
+    written = plan_to_json(plan(recipe=replace(RECON, max_grad_norm=MIN_GRAD_NORM)))
+    assert plan_from_json(written).digest
+    written["recipe"]["max_grad_norm"] = MIN_GRAD_NORM / 1.01
+    with pytest.raises(MalformedMessage, match="max_grad_norm must be at least 1e-06"):
+        plan_from_json(written)
