@@ -149,8 +149,8 @@ def cost(budget: Budget, mechanisms: Sequence[Mechanism], *, sampled: SampledEps
 
     `epsilon` is about a list that is fixed beforehand. A server chooses the next release after it has seen the last
     ones, and stops when it likes. For Skellam noise the least over Renyi orders would be a rule whose order is chosen
-    last; here the order follows from the budget, so that keeping below it is a Renyi filter (Feldman, Zrnic 2021,
-    Theorem 4.3; Lecuyer 2021): docs/privacy-accounting.md, "Fully adaptive choice".
+    last; here the order follows from the budget, so that keeping below it is a Renyi filter (Feldman, Zrnic 2021;
+    Lecuyer 2021): docs/privacy-accounting.md, "Fully adaptive choice".
     """
     if not mechanisms or not (budget.shared or any(type(entry) is Skellam for entry in mechanisms)):
         return epsilon(mechanisms, budget.delta, sampled=sampled)
