@@ -1,11 +1,12 @@
 """The heart of the client: one frame of the server in, one frame out, whatever the frame says. No transport.
 
-Contributing, in this order: the roster under the pinned issuer key and not older than any before, whether this home
-serves as what it is asked for, the plan under the local policy, the helpers' sealing keys under their pins, the inputs,
-the context recomputed from what was checked, the charge to the ledger, durable, and only then the sum of the local
-users, rounded with draws for this release alone, this party's own noise if the plan leaves it to tenants, and the
-masked and signed contribution. As a helper: everything checked again, and each mask slot of a context answered once in
-a lifetime. In a round without helpers the same checks stand before the steps of `client.pairwise`.
+Before anything else the clock: set back, it would make valid again what had expired. Contributing, in this order: the
+roster under the pinned issuer key and not older than any before, whether this home serves as what it is asked for, the
+plan under the local policy, the helpers' sealing keys under their pins, the inputs, the context recomputed from what
+was checked, the charge to the ledger, durable, and only then the sum of the local users, rounded with draws for this
+release alone, this party's own noise if the plan leaves it to tenants, and the masked and signed contribution. As a
+helper: everything checked again, and each mask slot of a context answered once in a lifetime. In a round without
+helpers the same checks stand before the steps of `client.pairwise`.
 
 A refusal is a message too, without noise: it must not tell anything about a history. So it repeats only the words of
 errors that arise from the server's request, the policy and the ledger; the rest is told to the local log alone.
@@ -109,7 +110,7 @@ def answer(
     every check, before it is charged and a history is looked at; what it raises is the refusal.
     """
     try:
-        request = decode(frame)
+        request, home = decode(frame), home.at(now)
         if isinstance(request, ContributionRequest):
             return encode(_contribute(home, request, before_histories, now=now, random_bytes=random_bytes))
         if isinstance(request, UnmaskRequest):

@@ -19,6 +19,7 @@ from client.policy import LocalPolicy
 from client.presenting import print_findings, print_preview, print_status, print_suggestions
 from client.recommend import install_model, suggest
 from client.rosters import learn_roster
+from shared.canonical import strict_json
 from shared.errors import BadSetting, PolicyViolation
 from shared.fingerprint import key_fingerprint
 
@@ -348,7 +349,7 @@ def bundle(
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return strict_json(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise BadSetting(f"{path}: it cannot be read as JSON: {error}") from error
 

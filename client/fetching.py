@@ -4,7 +4,6 @@ Both are public. The questions say nothing of the home, and nothing that comes b
 verified under a pinned key.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from client.platform_http import Platform
 from client.policy import LocalPolicy
 from client.recommend import install_files, installed_files, verified
 from shared.artifact import MAX_MANIFEST_BYTES, Artifact, ArtifactFiles
-from shared.canonical import canonical_json, sha256_hex
+from shared.canonical import canonical_json, sha256_hex, strict_json
 from shared.catalogue import CatalogueSnapshot
 from shared.errors import ArtifactRejected, CatalogueMismatch, MalformedMessage
 from shared.invitation import Invitation
@@ -147,7 +146,7 @@ class _Said:
 
 def _read_manifest(manifest: bytes) -> _Said:
     try:
-        found = json.loads(manifest)
+        found = strict_json(manifest)
         said = _Said(
             version=int(found["version"]),
             digest=str(found["model_sha256"]),

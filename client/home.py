@@ -14,7 +14,7 @@ A home that serves as a helper only, by its policy, has no store: there is no hi
 import os
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.durable_files import make_folder, sync_folder, write_file
@@ -50,6 +50,10 @@ class ClientHome:
     @property
     def name(self) -> str:
         return self.policy.name
+
+    def at(self, now: int) -> "ClientHome":
+        """This home at `now`, Unix seconds, which its ledger records. Raises ClockSetBack (`Ledger.at`)."""
+        return replace(self, ledger=self.ledger.at(now))
 
     @property
     def store(self) -> Store:

@@ -128,8 +128,9 @@ def diagnose(folder: Path, *, now: int) -> list[Finding]:
     except ZhiyinError as error:
         return [*findings, Finding(check="home", severity="error", message=str(error))]
     expiring = (Finding(check="roster", severity="warning", message=line) for line in notices(home, now))
+    clock = _attempt("clock", lambda: home.at(now))
     model = _attempt("model", lambda: installed_model(home))
-    return [*findings, model, *expiring, *_settings(home), *_surroundings(home)]
+    return [*findings, clock, model, *expiring, *_settings(home), *_surroundings(home)]
 
 
 def _store(folder: Path) -> Store | None:
@@ -152,6 +153,8 @@ def _settings(home: ClientHome) -> Iterator[Finding]:
     if "helpers" in policy.allowed_topologies and len(policy.helpers) < policy.min_helpers:
         message = f"{len(policy.helpers)} helpers are pinned, min_helpers is {policy.min_helpers}: every job is refused"
         yield Finding(check="helpers", severity="warning", message=message)
+    if spare := policy.helpers_to_spare:
+        yield Finding(check="min_helpers", severity="warning", message=spare)
     if excess := too_many_users(home):
         yield Finding(check="declared_users", severity="error", message=excess)
     if users and policy.delta > 1 / users:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from client.fetching import adopt_catalogue, fetch_catalogue, fetch_model, make_joined
 from client.home import POLICY_FILE, ClientHome
-from client.joining import Pin, join, joined, pins, require_joined, shown
+from client.joining import Pin, join, joined, pinned, pins, require_joined, shown
 from client.policy import LocalPolicy
 from client.policy_file import load_policy
 from shared.errors import BadSetting
@@ -43,8 +44,9 @@ def join_(
         raise BadSetting(f"{home}: no home is here; name the party with --name to make one, or another --home")
     policy = load_policy(home / POLICY_FILE) if is_there else LocalPolicy(name=name, declared_users=declared_users)
     found = pins(policy, joined(home) if is_there else None, invitation)
+    warnings = [line for line in (pinned(policy, invitation).helpers_to_spare,) if line]
     if not as_json:
-        _show(invitation, found)
+        _show(invitation, found, warnings)
     if fingerprint:
         require_fingerprint(fingerprint, invitation.fingerprint, "the invitation")
     elif not yes:
@@ -57,7 +59,8 @@ def join_(
     else:
         make_joined(home, data, invitation, policy)
     if as_json:
-        _print_json({"home": str(home), "fingerprint": invitation.fingerprint, "pins": [vars(pin) for pin in found]})
+        asked = {"home": str(home), "fingerprint": invitation.fingerprint, "pins": [vars(pin) for pin in found]}
+        _print_json({**asked, "warnings": warnings})
     else:
         typer.echo(f"{home} has joined {invitation.platform_url}; next: zhiyin client fetch model, or run")
 
@@ -97,10 +100,12 @@ def model(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     typer.echo(f"{verb} {artifact.name} version {artifact.version}, epsilon {artifact.privacy.epsilon:g}")
 
 
-def _show(invitation: Invitation, found: tuple[Pin, ...]) -> None:
+def _show(invitation: Invitation, found: tuple[Pin, ...], warnings: Sequence[str]) -> None:
     typer.echo(f"an invitation for {invitation.invited}, as {invitation.role}; + is new here")
     for pin in found:
         typer.echo(shown(pin))
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"fingerprint of the invitation: {invitation.fingerprint}")
 
 

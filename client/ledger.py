@@ -28,9 +28,17 @@ from typing import Any, Literal
 
 from client.database import connect, writing
 from client.durable_files import append_line, create_empty, require_private
-from shared.accounting import Budget, epsilon, require
+from shared.accounting import Budget, cost, epsilon, require
 from shared.canonical import canonical_json
-from shared.errors import AlreadyAnswered, BudgetExhausted, ForkedRoster, MalformedFile, OldRoster, UnknownMechanism
+from shared.errors import (
+    AlreadyAnswered,
+    BudgetExhausted,
+    ClockSetBack,
+    ForkedRoster,
+    MalformedFile,
+    OldRoster,
+    UnknownMechanism,
+)
 from shared.mechanism import Mechanism, from_json, to_json
 
 VERSION = "zhiyin-ledger-2"
@@ -38,7 +46,13 @@ VERSION = "zhiyin-ledger-2"
 _MEND = "put the newest copy back, never an older one, and treat what it lost as spent"
 # A job whose plan costs exactly what one job may cost passes; this only forgives the last bit of the accountant.
 _RELATIVE_SLACK = 1e-9
+# Clocks are corrected by less than this, and summer time does not move them: Unix seconds know no time zones. A clock
+# that a person or a time server sets back to before a key or a list expired goes back by days.
+CLOCK_SLACK_SECONDS = 3_600
+_LAST_SECOND = 253_402_300_799  # of the year 9999, the last that can be written as a date
 EntryKind = Literal["release", "answer", "roster"]
+_Head = tuple[str, int, bytes]
+"""Identity of a ledger, number of its last entry, digest of that entry, or the identity's bytes before the first."""
 
 _TABLES = (
     "CREATE TABLE identity (version TEXT NOT NULL, ledger_id TEXT NOT NULL)",
@@ -129,6 +143,25 @@ class Ledger:
         ledger.entries()
         return ledger
 
+    def at(self, now: int) -> "Ledger":
+        """The same ledger, recording everything as of `now`, Unix seconds. Call it for each message, before its checks.
+
+        Raises ClockSetBack if anything here was recorded more than CLOCK_SLACK_SECONDS after `now`: lists and keys
+        that had expired would be valid again. The chain is not read for it, as in `newest_roster`.
+
+        A clock that ran ahead cannot refuse for long: nothing is recorded unless a signed list was valid at that time,
+        so the newest time here is never later than the end of such a list.
+        """
+        with connect(self.path, mend=_MEND) as connection:
+            (newest,) = connection.execute("SELECT MAX(recorded_at) FROM entries").fetchone()
+        if newest is not None and now < newest - CLOCK_SLACK_SECONDS:
+            raise ClockSetBack(
+                f"this machine's clock says {_utc(now)}, its home recorded something at {_utc(newest)}: the clock is "
+                f"{newest - now} s behind, and what had expired would be valid again. Set the clock right; if it is "
+                f"right, it ran ahead then, and this home answers again from {_utc(newest - CLOCK_SLACK_SECONDS)}"
+            )
+        return Ledger(self.path, self.marks, lambda: now)
+
     def charge(
         self,
         *,
@@ -156,7 +189,9 @@ class Ledger:
                 raise AlreadyAnswered(f"job {job_id} step {step} attempt {attempt} was already charged and released")
             _require_room(budget, entries, (mechanism,))
             _require_job_room(job_budget, job_id, entries, (mechanism,))
-            head = self._append(connection, entries, "release", context, job_id, step, attempt, encoded)
+            head = self._append(
+                connection, self._head(connection, entries), "release", context, job_id, step, attempt, encoded
+            )
         self._mark(*head)
 
     def answer_once(self, contexts: Sequence[bytes]) -> None:
@@ -165,11 +200,15 @@ class Ledger:
         Raises AlreadyAnswered if it answered one of them before, or one is there twice; then none is recorded.
         """
         with writing(self.path, mend=_MEND) as connection:
+            # Once for all of them: nothing else is written before the transaction ends.
+            entries = self._verified(connection)
+            answered = {entry.context for entry in entries if entry.kind == "answer"}
+            head = self._head(connection, entries)
             for context in contexts:
-                entries = self._verified(connection)
-                if any(entry.context == context and entry.kind == "answer" for entry in entries):
+                if context in answered:
                     raise AlreadyAnswered(f"this helper has already answered context {context.hex()[:12]}…")
-                head = self._append(connection, entries, "answer", context, "", 0, 0, "")
+                head = self._append(connection, head, "answer", context, "", 0, 0, "")
+                answered.add(context)
         if contexts:
             self._mark(*head)
 
@@ -197,7 +236,7 @@ class Ledger:
                     f"two lists claim epoch {epoch}: {digest.hex()[:12]}… is handed over, {newest.context.hex()[:12]}… "
                     "was accepted before; ask the issuer which is right, and for a list of a higher epoch"
                 )
-            head = self._append(connection, entries, "roster", digest, issuer, epoch, 0, "")
+            head = self._append(connection, self._head(connection, entries), "roster", digest, issuer, epoch, 0, "")
         self._mark(*head)
 
     def newest_roster(self, issuer: str) -> AcceptedRoster | None:
@@ -277,20 +316,24 @@ class Ledger:
             )
         return tuple(entries)
 
+    def _head(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> _Head:
+        """The end of the chain that `_verified` has read."""
+        ledger_id = _identity(connection, self.path)
+        return ledger_id, len(entries), entries[-1].digest if entries else bytes.fromhex(ledger_id)
+
     def _append(
         self,
         connection: sqlite3.Connection,
-        entries: Sequence[Entry],
+        head: _Head,
         kind: EntryKind,
         context: bytes,
         job_id: str,
         step: int,
         attempt: int,
         mechanism: str,
-    ) -> tuple[str, int, bytes]:
-        ledger_id = _identity(connection, self.path)
-        previous = entries[-1].digest if entries else bytes.fromhex(ledger_id)
-        row = (len(entries) + 1, kind, context, job_id, step, attempt, mechanism, int(self._clock()))
+    ) -> _Head:
+        ledger_id, number, previous = head
+        row = (number + 1, kind, context, job_id, step, attempt, mechanism, int(self._clock()))
         digest = _chained(previous, row)
         connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, digest))
         return ledger_id, row[0], digest
@@ -342,14 +385,18 @@ def _require_job_room(
         return
     of_job = [entry for entry in entries if entry.kind == "release" and entry.job_id == job_id]
     past = [entry.mechanism for entry in of_job if entry.mechanism is not None]
-    after = epsilon([*past, *fresh], limit.delta) if len(past) == len(of_job) else math.inf
+    after = cost(limit, [*past, *fresh]) if len(past) == len(of_job) else math.inf
     if not after <= limit.epsilon * (1 + _RELATIVE_SLACK):
-        before = epsilon(past, limit.delta) if len(past) == len(of_job) else math.inf
+        before = cost(limit, past) if len(past) == len(of_job) else math.inf
         raise BudgetExhausted(
             f"this release would raise the epsilon of job {job_id} from {before:.6g} to {after:.6g} at delta "
             f"{limit.delta:g}; one job may cost {limit.epsilon:g}, wasted attempts included. Nothing was released; "
             "the holder of the data may set a larger max_epsilon_per_job"
         )
+
+
+def _utc(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(min(max(0, seconds), _LAST_SECOND)))
 
 
 def _epoch(entry: Entry) -> int:

@@ -108,7 +108,8 @@ class LocalPolicy:
         default=2,
         metadata=_doc(
             "The least number of helpers that would have to work together with the server to open a contribution:\n"
-            "all of a plan's helpers, less those that the plan lets be absent."
+            "all of a plan's helpers, less those that the plan lets be absent. Any so many of the pinned ones may be\n"
+            "named, so raise it with every pin, unless plans have spare helpers and you trust each so many."
         ),
     )
     min_bits: int = field(default=16, metadata=_doc("The narrowest ring, in bits, for masked sums: 16, 24, 32 or 64."))
@@ -205,8 +206,9 @@ class LocalPolicy:
     helpers: Mapping[str, PinnedHelper] = field(
         default_factory=dict,
         metadata=_doc(
-            "Helpers that this party trusts not to work with the server all at once, with their pinned signing keys,\n"
-            "compared with each helper in person. A helper certifies its sealing keys with this one.\n"
+            "Helpers of which this party trusts that no min_helpers work together with the server: a plan may name\n"
+            "any of them. With their pinned signing keys, compared with each helper in person. A helper certifies its\n"
+            "sealing keys with this one.\n"
             '[helpers.auditor]\nsigning = "<64 hex digits, Ed25519>"'
         ),
     )
@@ -259,6 +261,18 @@ class LocalPolicy:
         )
 
     @property
+    def helpers_to_spare(self) -> str:
+        """What to tell the owner of a policy under which a plan need not name all pinned helpers, else empty."""
+        pins, least = len(self.helpers), self.min_helpers
+        if "helpers" not in self.allowed_topologies or pins <= least:
+            return ""
+        return (
+            f"{pins} helpers are pinned and min_helpers is {least}: the server may name any {least} of them, and "
+            f"whichever {least} work together with it open what is sent here. Raise min_helpers to {pins} in "
+            f"policy.toml, unless you trust every {least} of them and plans have spare helpers"
+        )
+
+    @property
     def serves_tenant(self) -> bool:
         """Whether this party may ever be asked for its histories; False for a helper that is nothing else."""
         return "tenant" in self.serve_as
@@ -266,13 +280,16 @@ class LocalPolicy:
     @property
     def budget(self) -> Budget | None:
         """What the ledger enforces; None where `epsilon = inf` switched it off."""
-        return None if math.isinf(self.epsilon) else Budget(epsilon=self.epsilon, delta=self.delta)
+        return self._budget(self.epsilon)
 
     @property
     def job_budget(self) -> Budget | None:
         """What the ledger enforces over the releases of one job name; None where it is `inf`."""
-        limit = self.max_epsilon_per_job
-        return None if math.isinf(limit) else Budget(epsilon=limit, delta=self.delta)
+        return self._budget(self.max_epsilon_per_job)
+
+    def _budget(self, most: float) -> Budget | None:
+        shared = "shared" in self.allowed_noise
+        return None if math.isinf(most) else Budget(epsilon=most, delta=self.delta, shared=shared)
 
 
 @dataclass(frozen=True)
@@ -329,6 +346,13 @@ def _privacy_demands(policy: LocalPolicy, plan: TrainingPlan) -> Iterator[Demand
     derived = accounting.epsilon(mechanisms(plan), plan.delta)
     honest = derived <= plan.epsilon * (1 + _RELATIVE_SLACK)
     yield Demand("epsilon", f"stated as {plan.epsilon:g}", f"{derived:.6g} or more, which its noise amounts to", honest)
+    # A policy that takes shared noise counts all noise another way, and the ledger would refuse the last step.
+    for budget in (policy.job_budget, policy.budget):
+        if budget is not None and budget.shared:
+            counted = accounting.cost(budget, mechanisms(plan))
+            asked = f"{counted:.6g} as policies that allow shared noise count it"
+            holds = counted <= budget.epsilon * (1 + _RELATIVE_SLACK)
+            yield Demand("epsilon", asked, f"{budget.epsilon:g} or less", holds)
 
 
 def _recipe_demands(policy: LocalPolicy, plan: TrainingPlan) -> Iterator[Demand]:

@@ -49,8 +49,9 @@ def erase_replaced_keys(home: ClientHome, roster: Roster, now: int) -> tuple[int
 def learn_roster(home: ClientHome, signed: bytes, now: int) -> tuple[Roster, bool, tuple[int, ...]]:
     """As at a message of the server, with a list that came another way: the list, whether it is new, and erased keys.
 
-    Raises UnknownKey, BadSignature, ExpiredKey, MalformedMessage, OldRoster or ForkedRoster.
+    Raises ClockSetBack, UnknownKey, BadSignature, ExpiredKey, MalformedMessage, OldRoster or ForkedRoster.
     """
+    home = home.at(now)
     roster = open_roster(signed, home.policy.issuer_public_key, now)
     new = accept_roster(home, roster, signed)
     return roster, new, erase_replaced_keys(home, roster, now)

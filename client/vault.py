@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from client.durable_files import erase_file, make_folder, require_private, sync_folder, write_file
 from shared.errors import BadSetting, UnknownKey
+from shared.node_key import require_node_key
 from shared.sealing_certificate import SealingCertificate, certify_sealing_key
 
 SIGNING_FILE = "sign.key"
@@ -96,11 +97,14 @@ class Vault:
 
     @property
     def node_public(self) -> str:
-        """The node's public key in OpenSSH form, one line, from the private one."""
+        """The node's public key in its one OpenSSH form, from the private one. Raises BadSetting unless on P-384."""
         node = _load(self.node_key_path)
         if not isinstance(node, ec.EllipticCurvePrivateKey):
             raise BadSetting(f"{self.node_key_path}: an elliptic-curve private key in OpenSSH form is needed here")
-        return node.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")
+        try:
+            return require_node_key(_openssh(node).decode("ascii"))
+        except BadSetting as error:
+            raise BadSetting(f"{self.node_key_path}: {error}") from error
 
     def opening_key(self, public: str) -> x25519.X25519PrivateKey:
         """The private half of `public` (X25519, 64 hex digits). Raises UnknownKey if this home does not hold it."""
@@ -207,8 +211,11 @@ def _write_sealing_key(folder: Path, number: int) -> None:
 def _write_node_key(folder: Path) -> None:
     node = ec.generate_private_key(ec.SECP384R1())
     write_file(folder / NODE_FILE, node.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-    public = node.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    write_file(folder / NODE_PUBLIC_FILE, public + b"\n")
+    write_file(folder / NODE_PUBLIC_FILE, _openssh(node) + b"\n")
+
+
+def _openssh(node: ec.EllipticCurvePrivateKey) -> bytes:
+    return node.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
 
 
 def _load(path: Path) -> object:

@@ -5,7 +5,6 @@ them to the plan, and is replaced by one rename, which is the commit. Sums are k
 and never asked for again: asking again would cost every client its budget a second time.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors.numpy import load, save
 
 from server.durable_files import write_file
 from server.learning import Learned, Released
-from shared.canonical import canonical_json, sha256_hex
+from shared.canonical import canonical_json, sha256_hex, strict_json
 from shared.errors import BadSetting, MalformedFile
 
 FORMAT = "zhiyin-checkpoint-2"
@@ -41,7 +40,7 @@ def load_checkpoint(folder: Path, plan_digest: str) -> Learned:
     if not path.exists():
         return Learned(releases=())
     try:
-        body = json.loads(path.read_bytes())
+        body = strict_json(path.read_bytes())
         if body.pop("digest") != sha256_hex(canonical_json(body)) or body["format"] != FORMAT:
             raise ValueError("its digest or format does not match")
         if type(body["plan_digest"]) is not str:

@@ -20,7 +20,7 @@ from server.publishing import LATEST, versions
 from server.releases import ReleaseLedger
 from shared import accounting
 from shared.artifact import MANIFEST_FILE
-from shared.canonical import canonical_json
+from shared.canonical import canonical_json, strict_json
 from shared.catalogue import CatalogueSnapshot, Item
 from shared.errors import BadSetting, MalformedFile
 from shared.plan import mechanisms, plan_to_json
@@ -152,7 +152,7 @@ def _read_item(path: Path, line: int, row: dict[Any, Any]) -> Item:
 def _describe(shelf: Path) -> dict[str, Any]:
     try:
         latest = int((shelf / LATEST).read_text(encoding="ascii"))
-        manifest = json.loads((shelf / str(latest) / MANIFEST_FILE).read_bytes())
+        manifest = strict_json((shelf / str(latest) / MANIFEST_FILE).read_bytes())
         return {
             "name": shelf.name,
             "versions": list(versions(shelf)),

@@ -5,14 +5,13 @@ An attempt is on disk before it starts, so its number is never used twice, whate
 not this file, hold the budget; this one lets an auditor compare.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from server.durable_files import sync_folder
-from shared.canonical import canonical_json, sha256_hex
+from shared.canonical import canonical_json, sha256_hex, strict_json
 from shared.errors import BadSetting, MalformedFile
 
 FILE = "releases.jsonl"
@@ -87,7 +86,7 @@ def _verified(path: Path, lines: Sequence[bytes]) -> tuple[list[dict[str, Any]],
     records, head = [], GENESIS
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = strict_json(line)
             intact = record["previous"] == head and canonical_json(record) == line
         except (ValueError, KeyError, TypeError, RecursionError):
             intact = False

@@ -4,7 +4,6 @@ Paths are relative to that file. The settings that decide the guarantee are in t
 those here only say where things lie, how long to wait, and how the released sums, public by then, become a model.
 """
 
-import json
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from server.job_state import EVERYBODY_ELSE
-from shared.canonical import finite
+from shared.canonical import finite, strict_json
 from shared.catalogue import CatalogueSnapshot, catalogue_from_bytes
 from shared.errors import BadSetting, MalformedMessage
 from shared.plan import TrainingPlan, plan_from_json
@@ -112,7 +111,7 @@ def require_known_tenants(settings: JobSettings, roster: Roster) -> None:
 def load_plan(path: Path) -> TrainingPlan:
     """Raises BadSetting."""
     try:
-        return plan_from_json(json.loads(_bytes(path)))
+        return plan_from_json(strict_json(_bytes(path)))
     except (ValueError, RecursionError, MalformedMessage) as error:
         raise BadSetting(f"{path}: {error}") from error
 

@@ -7,6 +7,7 @@ it does not know, it refuses.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, fsum, inf, log, log1p, sqrt
 from typing import Any
 
@@ -27,8 +28,8 @@ from shared.mechanism import (
 )
 
 __all__ = [
-    "Budget", "PrivacyStatement", "calibrate_mu", "delta_gdp", "epsilon", "epsilon_gdp", "epsilon_rdp", "mu_for",
-    "remaining", "require", "skellam_rdp",
+    "Budget", "PrivacyStatement", "calibrate_mu", "cost", "delta_gdp", "epsilon", "epsilon_gdp", "epsilon_rdp",
+    "mu_for", "remaining", "renyi_order", "require", "skellam_rdp",
 ]  # fmt: skip
 
 SampledEpsilon = Callable[[Sequence[PoissonSampledGaussian], float], float]
@@ -52,10 +53,16 @@ _RESERVE_EPSILON = 50.0
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """The most that one user's data may ever cost its holder: epsilon at delta."""
+    """The most that one user's data may ever cost its holder: epsilon at delta.
+
+    shared: whether Skellam noise may be charged to it. Then everything is, from the first release on, by the one Renyi
+    order that epsilon and delta fix. Not from the first Skellam release on: two rules between which a server could
+    choose after seeing releases would give it delta twice.
+    """
 
     epsilon: float
     delta: float
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if finite("epsilon", self.epsilon) <= 0 or not 0 < finite("delta", self.delta) < 1:
@@ -137,6 +144,40 @@ def epsilon(mechanisms: Sequence[Mechanism], delta: float, *, sampled: SampledEp
     return by_theorem if poisson else min(by_theorem, epsilon_rdp(mu, delta))
 
 
+def cost(budget: Budget, mechanisms: Sequence[Mechanism], *, sampled: SampledEpsilon | None = None) -> float:
+    """What all of `mechanisms` cost of `budget`, to be held against its epsilon, however each of them was chosen.
+
+    `epsilon` is about a list that is fixed beforehand. A server chooses the next release after it has seen the last
+    ones, and stops when it likes. For Skellam noise the least over Renyi orders would be a rule whose order is chosen
+    last; here the order follows from the budget, so that keeping below it is a Renyi filter (Feldman, Zrnic 2021;
+    Lecuyer 2021): docs/privacy-accounting.md, "Fully adaptive choice".
+    """
+    if not mechanisms or not (budget.shared or any(type(entry) is Skellam for entry in mechanisms)):
+        return epsilon(mechanisms, budget.delta, sampled=sampled)
+    skellam = [entry for entry in mechanisms if type(entry) is Skellam]
+    gaussian = [entry for entry in mechanisms if isinstance(entry, Gaussian | DiscreteGaussian)]
+    if len(skellam) + len(gaussian) != len(mechanisms):
+        raise UnknownMechanism(
+            "a budget for shared noise accounts Gaussian and Skellam noise only; nothing was counted"
+        )
+    order = renyi_order(budget.epsilon, budget.delta)
+    return max(0.0, _from_renyi(_divergence(_mu(gaussian), skellam, order), order, budget.delta))
+
+
+@lru_cache(maxsize=64)
+def renyi_order(epsilon_target: float, delta: float) -> int:
+    """The integer order that leaves most room for Gaussian noise below (epsilon_target, delta).
+
+    Skellam noise that is wide enough to be of use is Gaussian to a few digits, and so loses nothing by it.
+    """
+
+    def room(order: int) -> float:
+        return (epsilon_target - _from_renyi(0.0, order, delta)) / order
+
+    best: int = max(_INTEGER_ORDERS, key=room)
+    return best
+
+
 def epsilon_rdp(mu: float, delta: float) -> float:
     """(epsilon, delta) of Renyi DP alpha mu^2 / 2 at every order, Gaussian or discrete Gaussian of any dimension.
 
@@ -171,8 +212,11 @@ def calibrate_mu(epsilon_target: float, delta: float, mechanisms_of: Callable[[f
     """
     ideal = mu_for(epsilon_target, delta)
 
+    # As a ledger with such a budget would count it, so that a plan that costs all of it is accepted.
+    budget = Budget(epsilon=epsilon_target, delta=delta)
+
     def affordable(mu: float) -> bool:
-        return epsilon(mechanisms_of(mu), delta) <= epsilon_target
+        return cost(budget, mechanisms_of(mu)) <= epsilon_target
 
     if affordable(ideal):
         return ideal
@@ -189,16 +233,16 @@ def calibrate_mu(epsilon_target: float, delta: float, mechanisms_of: Callable[[f
 
 def remaining(budget: Budget, spent: Sequence[Mechanism], *, sampled: SampledEpsilon | None = None) -> float:
     """Epsilon that is not used up, at least 0. For display: costs compose, they do not add, so ask `require`."""
-    return max(0.0, budget.epsilon - epsilon(spent, budget.delta, sampled=sampled))
+    return max(0.0, budget.epsilon - cost(budget, spent, sampled=sampled))
 
 
 def require(
     budget: Budget, spent: Sequence[Mechanism], release: Mechanism, *, sampled: SampledEpsilon | None = None
 ) -> None:
     """Raise BudgetExhausted, with the numbers, unless `release` after everything `spent` stays inside the budget."""
-    after = epsilon([*spent, release], budget.delta, sampled=sampled)
+    after = cost(budget, [*spent, release], sampled=sampled)
     if not after <= budget.epsilon:
-        before = epsilon(spent, budget.delta, sampled=sampled)
+        before = cost(budget, spent, sampled=sampled)
         raise BudgetExhausted(
             f"this release would raise epsilon from {before:.6g} to {after:.6g} at delta {budget.delta:g}; "
             f"the budget is {budget.epsilon:g}. Nothing was released; the holder of the data may set a larger budget"
@@ -211,12 +255,15 @@ def _from_renyi(divergence: float, order: float, delta: float) -> float:
 
 
 def _epsilon_with_skellam(mu: float, releases: Sequence[Skellam], delta: float) -> float:
-    # Renyi divergences of one order add up; Gaussians, discrete or not, give order mu^2 / 2.
     def at(order: int) -> float:
-        divergence = order * mu * mu / 2 + fsum(skellam_rdp(release, order) for release in releases)
-        return _from_renyi(divergence, order, delta)
+        return _from_renyi(_divergence(mu, releases, order), order, delta)
 
     return max(0.0, min(map(at, _INTEGER_ORDERS)))
+
+
+def _divergence(mu: float, releases: Sequence[Skellam], order: int) -> float:
+    # Renyi divergences of one order add up; Gaussians, discrete or not, give order mu^2 / 2.
+    return order * mu * mu / 2 + fsum(skellam_rdp(release, order) for release in releases)
 
 
 def _mu(mechanisms: Sequence[Gaussian | DiscreteGaussian]) -> float:

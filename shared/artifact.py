@@ -4,7 +4,6 @@ Two files make one artifact, `model.safetensors` and `manifest.json`. The manife
 Ed25519 signature over its own canonical JSON without the signature, so nothing in either can change unnoticed.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from shared.accounting import PrivacyStatement
-from shared.canonical import canonical_json, sha256_hex
+from shared.canonical import canonical_json, sha256_hex, strict_json
 from shared.errors import ArtifactRejected, CatalogueMismatch, UnknownMechanism
 
 FORMAT = "zhiyin-model-1"
@@ -91,7 +90,7 @@ def open_artifact(
     if len(files.manifest) > MAX_MANIFEST_BYTES:
         raise ArtifactRejected(f"a manifest has at most {MAX_MANIFEST_BYTES} bytes, got {len(files.manifest)}")
     try:
-        body = json.loads(files.manifest)
+        body = strict_json(files.manifest)
         signature = bytes.fromhex(body.pop("signature"))
         if body["format"] != FORMAT:
             raise ArtifactRejected(f"manifest is of format {body['format']!r}, this version reads {FORMAT}")

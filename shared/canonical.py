@@ -3,7 +3,8 @@
 import hashlib
 import json
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 
 def canonical_json(value: Any) -> bytes:
@@ -12,6 +13,26 @@ def canonical_json(value: Any) -> bytes:
     Floats keep Python's shortest round-trip form; NaN and infinities raise ValueError (they are not JSON).
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def strict_json(data: str | bytes) -> Any:
+    """The value of a JSON text in which every object has each key once, and in which no number is NaN or infinite.
+
+    Of a repeated key one reader takes the first and another the last: they would see two contents under one signature.
+    Raises ValueError, or RecursionError for deep nesting.
+    """
+    return json.loads(data, object_pairs_hook=_once, parse_constant=_refuse_constant)
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def sha256_hex(data: bytes) -> str:

@@ -1,6 +1,5 @@
 """The public catalogue that every party ranks over: a version, a digest, items and their text features."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.canonical import canonical_json, sha256_hex
+from shared.canonical import canonical_json, sha256_hex, strict_json
 from shared.errors import CatalogueMismatch, MalformedFile, UnknownItem
 
 FORMAT = "zhiyin-catalogue-1"
@@ -89,7 +88,7 @@ def catalogue_from_bytes(data: bytes) -> CatalogueSnapshot:
     """Inverse of `CatalogueSnapshot.to_bytes`; raises MalformedFile."""
     line, separator, raw = data.partition(b"\n")
     try:
-        header = json.loads(line)
+        header = strict_json(line)
         if header["format"] != FORMAT or not separator:
             raise ValueError(f"format is {header['format']!r}, expected {FORMAT!r}")
         items = tuple(Item(**entry) for entry in header["items"])

@@ -8,14 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from shared.canonical import canonical_json
 from shared.errors import BadSetting, MalformedMessage
 from shared.fingerprint import fingerprint
+from shared.node_key import require_node_key
 from shared.roster import Role, check_name, check_roles
 from shared.sealing_certificate import SealingCertificate
 from shared.signed_document import read_document, sign_document, verify_document
@@ -30,7 +28,7 @@ class EnrolmentRequest:
     """Raises BadSetting for a field that cannot be used.
 
     signing_key: Ed25519, 64 hex digits. sealing: the certified sealing key of a helper, None for others.
-    node_public_key: P-384 in OpenSSH form, one line. created_at: seconds since 1970 UTC.
+    node_public_key: P-384 in its one OpenSSH form (`shared.node_key`). created_at: seconds since 1970 UTC.
     """
 
     name: str
@@ -47,7 +45,10 @@ class EnrolmentRequest:
             raise BadSetting(f"request of {self.name}: signing_key must be 64 hex digits")
         if (self.sealing is None) == ("helper" in self.roles):
             raise BadSetting(f"request of {self.name}: a sealing key belongs to the role helper, and to no other")
-        _check_node_key(self.name, self.node_public_key)
+        try:
+            require_node_key(self.node_public_key)
+        except BadSetting as error:
+            raise BadSetting(f"request of {self.name}: node_public_key: {error}") from error
         if type(self.created_at) is not int or not 0 <= self.created_at < 2**53:
             raise BadSetting(f"request of {self.name}: created_at must be whole seconds")
 
@@ -84,15 +85,3 @@ def open_request(data: bytes, now: int) -> EnrolmentRequest:
 def _to_json(request: EnrolmentRequest) -> dict[str, Any]:
     sealing = None if request.sealing is None else vars(request.sealing)
     return {**vars(request), "roles": list(request.roles), "sealing": sealing}
-
-
-def _check_node_key(name: str, text: Any) -> None:
-    try:
-        if not isinstance(text, str) or len(text) > 1024 or "\n" in text:
-            raise ValueError("not one line")
-        key = load_ssh_public_key(text.encode("ascii"))
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-            raise ValueError("another kind of key")
-    # The library knows that points can be compressed and reads none: its own word for that is NotImplementedError.
-    except (ValueError, UnsupportedAlgorithm, NotImplementedError) as error:
-        raise BadSetting(f"request of {name}: node_public_key must be a P-384 key in OpenSSH form") from error

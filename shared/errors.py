@@ -12,6 +12,7 @@ The tree, with the exit code that the command line gives::
     ├── PrivacyRefusal              3   going on would break a promise to the people behind the data
     │   ├── BudgetExhausted             the local budget does not cover the release
     │   ├── PolicyViolation             the server asks for less protection than the local policy allows
+    │   ├── ClockSetBack                this machine's clock is behind what its home has recorded
     │   └── UnknownMechanism            the accountant does not know the mechanism, so it counts nothing
     ├── ProtocolError               4   a peer's message cannot be accepted
     │   ├── MalformedMessage            bytes that no honest peer sends
@@ -73,6 +74,9 @@ class PolicyViolation(PrivacyRefusal): ...
 
 
 class UnknownMechanism(PrivacyRefusal): ...
+
+
+class ClockSetBack(PrivacyRefusal): ...
 
 
 class ProtocolError(ZhiyinError):

@@ -8,13 +8,12 @@ checked against the frame before anything is copied, and the header is short: a 
 more than its own size and some 100 MiB.
 """
 
-import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
-from shared.canonical import canonical_json
+from shared.canonical import canonical_json, strict_json
 from shared.errors import MalformedMessage
 
 MAGIC = b"ZHIY"
@@ -92,17 +91,13 @@ class _Reader:
 
 def _parse_header(raw: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(raw, parse_constant=_refuse_constant)
-        # One content, one encoding: this also refuses repeated keys, white space and odd escapes.
+        header = strict_json(raw)
+        # One content, one encoding: this also refuses white space, odd escapes and keys in another order.
         if not isinstance(header, dict) or canonical_json(header) != raw:
             raise ValueError("it is not a canonical JSON object")
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"a message's header cannot be read: {error}") from error
     return header
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _section_start(name: str, size: int) -> bytes:

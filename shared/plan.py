@@ -1,7 +1,7 @@
 """What a training job asks for, as one frozen value that the server sends and every client checks field by field."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, inf, nextafter, sqrt
@@ -24,6 +24,9 @@ NOISES_OF: dict[Topology, tuple[Noise, ...]] = {
     "helpers": ("helpers", "tenant", "none"),
     "pairwise": ("tenant", "shared", "none"),
 }
+# The least clip of a gradient. What float64 leaves of a perfect fit, and computes differently in another batch, does
+# not shrink with the clip; in proportion to a smaller one it would pass what `fixed_point` sets aside for it.
+MIN_GRAD_NORM = 1e-6
 # Fields of a plan with several cohorts, left out of its JSON where there is one: such a plan keeps its digest.
 # max_spread 2 compares nothing, since no two vectors of norm 1 are further apart.
 ONE_COHORT: dict[str, int | float] = {"cohorts": 1, "trim": 0, "max_spread": 2.0}
@@ -90,6 +93,8 @@ class ReconPlan:
         for name in ("ridge", "learning_rate", "init_std", "max_grad_norm"):
             if finite(name, getattr(self, name)) <= 0:
                 raise ValueError(f"{name} must be above zero, got {getattr(self, name)}")
+        if self.max_grad_norm < MIN_GRAD_NORM:
+            raise ValueError(f"max_grad_norm must be at least {MIN_GRAD_NORM:g}, got {self.max_grad_norm:g}")
         if finite("negative_weight", self.negative_weight) < 0:
             raise ValueError(f"negative_weight must not be below zero, got {self.negative_weight}")
         if not 0 <= finite("momentum", self.momentum) < 1:
@@ -308,13 +313,14 @@ def make_plan(*, epsilon: float, delta: float, noise: Noise, **fields: Any) -> T
 def plan_to_json(plan: TrainingPlan) -> dict[str, Any]:
     """A JSON object; the inverse of `plan_from_json`."""
     fields = {name: getattr(plan, name) for name in TrainingPlan.__dataclass_fields__}
+    fields = _as_written(TrainingPlan, fields)
     if plan.cohorts == 1:
         fields = {name: value for name, value in fields.items() if name not in ONE_COHORT}
     return {
         **fields,
         "format": FORMAT,
         "helpers": list(plan.helpers),
-        "recipe": {"name": plan.recipe_name, **vars(plan.recipe)},
+        "recipe": {"name": plan.recipe_name, **_as_written(type(plan.recipe), vars(plan.recipe))},
     }
 
 
@@ -330,8 +336,10 @@ def plan_from_json(value: Any) -> TrainingPlan:
         if not isinstance(fields["helpers"], list) or not all(type(name) is str for name in fields["helpers"]):
             raise ValueError("helpers must be a list of names")
         fields["helpers"] = tuple(fields["helpers"])
-        # All of them or none: a plan has one encoding.
+        # All of them with several cohorts, else none: a plan has one encoding.
         optional = set() if ONE_COHORT.keys() & fields.keys() else {*ONE_COHORT}
+        if not optional and fields.get("cohorts") == 1:
+            raise ValueError(f"{', '.join(ONE_COHORT)} are left out where there is one cohort")
         for name in TrainingPlan.__dataclass_fields__.keys() - fields.keys() - {"recipe"} - optional:
             raise KeyError(name)
         _same_types(TrainingPlan, {name: field for name, field in fields.items() if name != "helpers"})
@@ -434,12 +442,17 @@ def _same_types(kind: type, fields: dict[str, Any]) -> None:
         wanted = known[name]
         if wanted is int and (type(value) is not int or abs(value) >= 2**53):
             raise ValueError(f"{name} must be a whole number")
-        if wanted is float:
-            if type(value) not in (int, float) or not -inf < value < inf:
-                raise ValueError(f"{name} must be a finite number")
-            fields[name] = float(value)
+        if wanted is float and (type(value) is not float or not -inf < value < inf):
+            # 1 and 1.0 would be two frames with one content and one digest.
+            raise ValueError(f"{name} must be a finite number, written with a point or an exponent")
         if wanted is str and type(value) is not str:
             raise ValueError(f"{name} must be text")
+
+
+def _as_written(kind: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+    # Who makes a plan in Python may give 1 for a real number; the one form of that is 1.0.
+    reals = {name for name, field in kind.__dataclass_fields__.items() if field.type is float}  # type: ignore[attr-defined]
+    return {name: float(value) if name in reals else value for name, value in fields.items()}
 
 
 def _at_least(minimum: int, **fields: int) -> None:

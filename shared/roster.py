@@ -6,7 +6,6 @@ same epoch from then on, so a party that was removed stays removed for everybody
 that is durable state and therefore the caller's duty.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import Any, Literal, get_args
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from shared.canonical import canonical_json, sha256_hex
+from shared.canonical import canonical_json, sha256_hex, strict_json
 from shared.errors import BadSetting, BadSignature, ExpiredKey, MalformedMessage, UnknownKey
 from shared.sealing_certificate import SealingCertificate
 
@@ -201,7 +200,7 @@ def _member_from_json(entry: dict[str, Any]) -> Member:
 
 def _parse(body: bytes) -> Roster:
     try:
-        fields = json.loads(body)
+        fields = strict_json(body)
         if fields.pop("format") != FORMAT:
             raise ValueError(f"format must be {FORMAT}")
         members = tuple(map(_member_from_json, fields.pop("entries")))

@@ -12,7 +12,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from shared.canonical import canonical_json
+from shared.canonical import canonical_json, strict_json
 from shared.errors import BadSignature, MalformedMessage
 
 MAX_DOCUMENT_BYTES = 16 * 2**20
@@ -31,9 +31,9 @@ def read_document(kind: str, data: bytes) -> tuple[dict[str, Any], str]:
     if len(data) > MAX_DOCUMENT_BYTES:
         raise MalformedMessage(f"a document has at most {MAX_DOCUMENT_BYTES} bytes, got {len(data)}")
     try:
-        found = json.loads(data)
+        found = strict_json(data)
     except (ValueError, RecursionError) as error:
-        raise MalformedMessage("it is damaged: not JSON") from error
+        raise MalformedMessage(f"it is damaged: not JSON with each key once: {error}") from error
     if not isinstance(found, dict) or sorted(found) != ["fields", "kind", "signature"] or found["kind"] != kind:
         raise MalformedMessage(f"it is no document of the kind {kind}")
     fields, signature = found["fields"], found["signature"]

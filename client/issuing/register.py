@@ -4,11 +4,13 @@ Every change is checked here, so that a list that could not be used, or that wou
 signed: names and keys occur once, and a key that was ever taken off is never taken back.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.enrolment import EnrolmentRequest
 from shared.errors import BadSetting, ProtocolError
+from shared.node_key import canonical_node_key
 from shared.roster import Member, Role, Roster
 from shared.sealing_certificate import SealingCertificate
 
@@ -16,6 +18,7 @@ SECONDS_A_DAY = 86_400
 # The clocks of parties differ; a list or a key must not be refused for being a minute young.
 CLOCK_SLACK_SECONDS = 60
 MAX_AHEAD_SECONDS = SECONDS_A_DAY
+_HEX_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,22 +161,34 @@ def register_to_json(register: Register) -> dict[str, Any]:
 
 
 def register_from_json(fields: dict[str, Any]) -> Register:
-    """Raises BadSetting for what is no register."""
+    """Raises BadSetting for what is no register.
+
+    A node key that was once accepted in another form is held in its one form from here on: keys are compared as text,
+    and one that was taken off must be known again.
+    """
     try:
         members = tuple(map(_member_from_json, fields["members"]))
-        register = Register(epoch=fields["epoch"], members=members, retired=tuple(fields["retired"]))
+        register = Register(epoch=fields["epoch"], members=members, retired=tuple(map(_key, fields["retired"])))
         if type(register.epoch) is not int or register.epoch < 0 or set(fields) != {"epoch", "members", "retired"}:
             raise ValueError("epoch must be a whole number")
         for member in members:
             member.member()  # checks every field that a list would hold
         return register
-    except (KeyError, TypeError, ValueError, AttributeError, ProtocolError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ProtocolError, BadSetting) as error:
         raise BadSetting(f"it is no register: {error}") from error
 
 
 def _member_from_json(fields: dict[str, Any]) -> Enrolled:
     sealing = None if fields["sealing"] is None else SealingCertificate(**fields["sealing"])
-    return Enrolled(**{**fields, "roles": tuple(fields["roles"]), "sealing": sealing})
+    node = canonical_node_key(fields["node_public_key"])
+    return Enrolled(**{**fields, "roles": tuple(fields["roles"]), "sealing": sealing, "node_public_key": node})
+
+
+def _key(text: Any) -> str:
+    """A signing or sealing key in hex as it is, any other as a node key in its one form."""
+    if isinstance(text, str) and _HEX_KEY.fullmatch(text):
+        return text
+    return canonical_node_key(text)
 
 
 def _require_unused(register: Register, fresh: Enrolled) -> None:

@@ -23,7 +23,7 @@ from platform_api.privacy.service import record_release
 from platform_api.problems import Problem
 from platform_api.settings import Settings
 from shared.artifact import Artifact, ArtifactFiles, open_artifact
-from shared.canonical import sha256_hex
+from shared.canonical import sha256_hex, strict_json
 from shared.catalogue import CatalogueSnapshot
 from shared.errors import ZhiyinError
 
@@ -56,7 +56,7 @@ def open_upload(name: str, manifest: bytes, model: bytes, report: bytes | None) 
     """Verify and read what was posted, without the database. Raises Problem (422): nothing of it can be believed."""
     files = ArtifactFiles(model=model, manifest=manifest)
     try:
-        public_key = json.loads(manifest)["publisher"]
+        public_key = strict_json(manifest)["publisher"]
         if not isinstance(public_key, str) or not _KEY.fullmatch(public_key):
             raise ValueError("publisher must be a key")
         artifact = open_artifact(files, publisher_public_key=bytes.fromhex(public_key))

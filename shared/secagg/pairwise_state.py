@@ -9,12 +9,11 @@
 - never merges a state from a backup: a round whose state is lost is given up.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from shared.canonical import canonical_json
+from shared.canonical import canonical_json, strict_json
 from shared.errors import IllegalTransition, MalformedFile, ZhiyinError
 from shared.secagg.context import CONTEXT_BYTES
 from shared.secagg.pairwise_messages import DIGEST_BYTES, Agreement, Bundle
@@ -124,7 +123,7 @@ def from_bytes(data: bytes) -> ClientState:
     try:
         if not data.startswith(_FORMAT):
             raise ValueError("it is of another format")
-        values = json.loads(data[len(_FORMAT) :])
+        values = strict_json(data[len(_FORMAT) :])
         phase = _NAMES[values.pop("phase")]
         state: ClientState = phase(**{name: _READ[name](value) for name, value in values.items()})
         if to_bytes(state) != data:

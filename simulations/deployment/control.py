@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
 from shared.errors import ProcessFailed
+from shared.node_key import require_node_key
 
 RunValue = str | int | float | bool
 
@@ -40,7 +41,11 @@ class Control:
         )
 
     def register(self, public_key: Path, *, name: str) -> int:
-        """Let the node with this key (OpenSSH's form) in; returns the number that it goes by from then on."""
+        """Let the node with this key in; returns the number that it goes by from then on.
+
+        Raises BadSetting for a file with anything but one key in its one form, as `zhiyin client init` writes it.
+        """
+        require_node_key(public_key.read_text(encoding="ascii", errors="replace").removesuffix("\n"))
         messages = _messages()
         pem = load_ssh_public_key(public_key.read_bytes()).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         answer = messages.RegisterNodeResponse()

@@ -392,6 +392,7 @@ def rosters() -> dict[str, Any]:
         "a role twice": entry(0, roles=["tenant", "tenant"]),
         "no role": entry(0, roles=[]),
         "a time that is no whole number": entry(0, not_after=2.5),
+        "a key twice": canonical(fields).replace(b'"epoch":7', b'"epoch":8,"epoch":7'),
     }
     bad = [changed(good, signed_roster(body), why, "MalformedMessage") for why, body in bodies.items()]
     flipped = bytes([good[0] ^ 1]) + good[1:]
@@ -457,6 +458,9 @@ def enrolments() -> dict[str, Any]:
         "a tenant with a sealing key": {"roles": ["tenant"]},
         "a node key that is none": {"node_public_key": "ssh-ed25519 AAAA"},
         "a node key with a compressed point": {"node_public_key": compressed_node_key()},
+        "a node key with a comment": {"node_public_key": node_key(7) + " north"},
+        "a node key with two blanks": {"node_public_key": node_key(7).replace(" ", "  ")},
+        "a node key with a blank at its end": {"node_public_key": node_key(7) + " "},
         "a time that is none": {"created_at": -1},
         "a field too many": {"zz": 1},
         "a short signing key": {"signing_key": "ab"},
@@ -469,6 +473,8 @@ def enrolments() -> dict[str, Any]:
         "cut": (good[:-3], "MalformedMessage"),
         "deep nesting": (b'{"fields":' + NESTED + b',"kind":"zhiyin-enrolment-1","signature":""}', "MalformedMessage"),
         "NaN": (good.replace(b'"created_at": 20', b'"created_at": NaN'), "MalformedMessage"),
+        "a key twice": (good.replace(b'"kind"', b'"fields": {}, "kind"'), "MalformedMessage"),
+        "a field twice": (good.replace(b'"created_at": 20', b'"created_at": 21, "created_at": 20'), "MalformedMessage"),
         "another's certificate": (enrolment({**fields, "sealing": certificate("south")}), "BadSignature"),
     }
     bad = [changed(good, data, why, error) for why, (data, error) in cases.items()]
@@ -486,6 +492,10 @@ def plans() -> dict[str, Any]:
         "noise that is none": {"noise": "little"},
         "noise of the other topology": {"noise": "shared"},
         "epsilon zero": {"epsilon": 0.0},
+        "a real number without a point": {"mu": 1},
+        "one in the recipe": {"recipe": {**plan()["recipe"], "gamma": 1}},
+        "a whole number with a point": {"min_users": 2.0},
+        "one cohort, said": {"cohorts": 1, "trim": 0, "max_spread": 2.0},
         "a fraction for a number": {"min_users": 2.5},
         "true for a number": {"min_users": True},
         "2^53": {"max_users": 2**53},
@@ -507,6 +517,8 @@ def plans() -> dict[str, Any]:
     cases["more parties than may be"] = canonical({**PAIRWISE, "num_parties": 2**30, "degree": 2**29})
     rounds = {"name": "recon", "num_factors": 1, "num_rounds": 2**40, "num_head_items": 2, "max_items_per_user": 2}
     numbers = {name: 1.0 for name in ("ridge", "negative_weight", "learning_rate", "init_std", "max_grad_norm")}
+    tiny = {**rounds, **numbers, "num_rounds": 1, "max_grad_norm": 9e-07, "momentum": 0.5, "init_seed": 1}
+    cases["a clip below the least"] = canonical(plan(recipe=tiny))
     cases["more rounds than may be"] = canonical(plan(recipe={**rounds, **numbers, "momentum": 0.5, "init_seed": 1}))
     bad = [changed(good, data, why, "MalformedMessage") for why, data in cases.items()]
     return {"good": good.hex(), "digest": sha256(good).hex(), "bad": bad}
@@ -534,6 +546,7 @@ def catalogues() -> dict[str, Any]:
         "an id that is a number": headed(items=[item, {**item, "id": 5}]),
         "an item with a field too many": headed(items=[item, {**item, "id": "b", "zz": 1}]),
         "features below zero": headed(num_features=-1),
+        "a key twice": good.replace(b'"version":3', b'"version":2,"version":3'),
         "infinite features": good.replace(b'"num_features":2', b'"num_features":1e999'),
         "a version that is no whole number": headed(version="3"),
         "huge features": headed(num_features=2**52),
@@ -585,6 +598,7 @@ def artifacts() -> dict[str, Any]:
             json.loads(good)["signature"].encode(), flip(json.loads(good)["signature"]).encode()
         ),
         "a changed field": good.replace(b'"version":1', b'"version":2'),
+        "a key twice": good.replace(b'"version":1', b'"version":2,"version":1'),
         "signed without the label": canonical({**body, "signature": signed("publisher", canonical(body))}),
         "another format": manifest({**body, "format": "zhiyin-model-2"}),
         "without a digest of the model": manifest({k: v for k, v in body.items() if k != "model_sha256"}),

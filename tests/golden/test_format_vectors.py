@@ -10,7 +10,7 @@ import pytest
 
 from shared import errors
 from shared.artifact import ArtifactFiles, open_artifact
-from shared.canonical import canonical_json
+from shared.canonical import canonical_json, strict_json
 from shared.catalogue import catalogue_from_bytes
 from shared.enrolment import open_request
 from shared.errors import BadSetting, MalformedMessage
@@ -163,7 +163,7 @@ def read_certificate(data: bytes, now: int) -> Any:
 
 
 def read_plan(data: bytes, now: int) -> Any:
-    return plan_from_json(json.loads(data))
+    return plan_from_json(strict_json(data))
 
 
 def read_artifact(data: bytes, now: int, model: bytes = bytes.fromhex(DOCUMENTS["artifact"]["model"])) -> Any:

@@ -395,7 +395,7 @@ def test_without_budget_nothing_leaves(server: Server, phase: str) -> None:
     server.run(*ALL[: ALL.index(phase)])
     dearest = steps(server.plan)[1].mechanism
     for other in range(2):
-        server.cast.home("anna").ledger.charge(
+        server.cast.home("anna").at(NOW).ledger.charge(
             job_id="other", step=0, attempt=0, context=bytes([other] * 32), mechanism=dearest, budget=None,
             job_budget=None,
         )  # fmt: skip

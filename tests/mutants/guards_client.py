@@ -19,6 +19,14 @@ def _field(name: str, adversary: str, line: str) -> Mutant:
 
 
 CLIENT: tuple[Mutant, ...] = (
+    Mutant(
+        name="client: clock set back",
+        adversary="Who sets a client's clock back has a list accepted again that had expired, revoked parties and all.",
+        path=_LEDGER,
+        old="        if newest is not None and now < newest - CLOCK_SLACK_SECONDS:\n",
+        new="        if False:\n",
+        tests=("tests/unit/test_client_clock.py::test_a_clock_set_back_revives_no_list_that_had_expired",),
+    ),
     _field(
         "noise",
         "The server asks for sums without noise.",

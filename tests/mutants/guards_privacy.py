@@ -20,6 +20,24 @@ _WIRE = "tests/unit/test_wire.py"
 
 PRIVACY: tuple[Mutant, ...] = (
     Mutant(
+        name="plan: least clip of a gradient",
+        adversary="The server asks for a clip so small that a user's term depends on whom it is computed beside.",
+        path=_PLAN,
+        old="        if self.max_grad_norm < MIN_GRAD_NORM:\n",
+        new="        if False:\n",
+        tests=("tests/unit/test_plan.py::test_a_clip_of_gradients_below_the_least_is_refused",),
+    ),
+    Mutant(
+        name="accountant: order fixed by the budget",
+        adversary="A server that chooses releases after seeing others has the Renyi order chosen last, and the best.",
+        path="shared/accounting.py",
+        old="    order = renyi_order(budget.epsilon, budget.delta)\n",
+        new="    return epsilon(mechanisms, budget.delta)\n    order = 2\n",
+        tests=(
+            "tests/unit/test_accounting_filter.py::test_the_least_over_all_orders_is_not_what_a_budget_is_held_against",
+        ),
+    ),
+    Mutant(
         name="noise: half of the discrete Gaussian",
         adversary="Helpers add half the noise that the plan states.",
         path=_GAUSSIAN,

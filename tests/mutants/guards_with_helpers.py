@@ -95,7 +95,7 @@ WITH_HELPERS: tuple[Mutant, ...] = (
         name="helper: asked twice, ledger",
         adversary="The server asks a helper again after its restart.",
         path=_LEDGER,
-        old='                if any(entry.context == context and entry.kind == "answer" for entry in entries):\n',
+        old="                if context in answered:\n",
         new="                if False:\n",
         also=(Edit(path=_LEDGER, old=" NOT NULL, UNIQUE (kind, job_id, context))", new=" NOT NULL)"),),
         tests=(f"{_LEDGERS}::test_a_helper_answers_a_context_once_even_after_a_restart",),

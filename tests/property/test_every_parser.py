@@ -211,6 +211,7 @@ PARSING = {
     "unpack": ("struct", "_START"),
     "load": (None,),
     "load_ssh_public_key": (None,),
+    "strict_json": (None,),
 }
 # Each file that parses, and which target reads what it reads.
 COVERED_BY = {
@@ -229,8 +230,9 @@ COVERED_BY = {
     "server/releases.py": "target releases",
     "server/plan_file.py": "target plan-file",
     "shared/artifact.py": "targets manifest, manifest-fields, tensors",
+    "shared/canonical.py": "strict_json, which every target of a JSON document calls",
     "shared/catalogue.py": "target catalogue",
-    "shared/enrolment.py": "target enrolment",
+    "shared/node_key.py": "target enrolment",
     "shared/frame.py": "target frame",
     "shared/roster.py": "targets roster and roster-body",
     "shared/signed_document.py": "targets enrolment and register",

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+    load_ssh_public_key,
+)
 
 from client import durable_files, home
 from client.home import ClientHome
@@ -17,6 +23,7 @@ from client.inspection import diagnose
 from client.policy_file import render_policy
 from client.vault import Vault
 from shared.errors import BadSetting, CatalogueMismatch, MalformedFile
+from shared.node_key import require_node_key
 from tests.unit.client_homes import CATALOGUE, make_catalogue, make_home, make_policy
 
 NOW = 1_800_000_000
@@ -150,6 +157,20 @@ def test_the_node_key_is_what_flower_reads(tmp_path: Path) -> None:
     assert isinstance(private.curve, ec.SECP384R1)
     assert isinstance(public, ec.EllipticCurvePublicKey)
     assert private.public_key().public_numbers() == public.public_numbers()
+
+
+def test_the_node_key_is_written_in_its_one_form(tmp_path: Path) -> None:
+    vault = Vault.create(tmp_path / "keys")
+    assert require_node_key(vault.node_public) == vault.node_public
+    assert vault.node_public_path.read_text() == vault.node_public + "\n"
+
+
+def test_a_node_key_on_another_curve_is_not_shown_or_sent(tmp_path: Path) -> None:
+    vault = Vault.create(tmp_path / "keys")
+    other = ec.generate_private_key(ec.SECP256R1())
+    vault.node_key_path.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    with pytest.raises(BadSetting, match=r"node\.key: a node key must be a P-384 key"):
+        _ = Vault.open(tmp_path / "keys").node_public
 
 
 def test_two_homes_share_no_key(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import client_app
-from client.home import ClientHome
+from client.home import POLICY_FILE, ClientHome
+from client.inspection import diagnose
 from client.joining import AUTHORITY_FILE, INVITATION_FILE, POLICY_BEFORE_FILE, join, joined, pins
+from client.policy_file import render_policy
 from client.supernode import NodeSettings
 from shared.errors import BadSetting, BadSignature, ExpiredKey, UnknownKey, ZhiyinError
-from shared.invitation import open_invitation
+from shared.invitation import InvitedHelper, open_invitation
 from tests.invitation_cast import (
     DAY,
     DIGEST,
@@ -26,7 +29,7 @@ from tests.invitation_cast import (
     invitation_of,
     signed,
 )
-from tests.secagg_cast import public_hex, signing_key
+from tests.secagg_cast import certified, public_hex, signing_key
 from tests.unit.client_homes import make_home
 
 RUNNER = CliRunner()
@@ -138,6 +141,28 @@ def test_a_helper_with_another_key_is_refused_and_a_further_one_is_added(home: C
     )
     with pytest.raises(UnknownKey, match="another helper"):
         pins(ClientHome.open(home.folder).policy, joined(home.folder), invitation_of(pem, helpers=swapped))
+
+
+def test_joining_says_when_a_plan_need_not_name_all_pinned_helpers(home: ClientHome, pem: str, tmp_path: Path) -> None:
+    path = file_of(tmp_path, signed(pem))
+    asked = ["join", str(path), "--home", str(home.folder), "--yes", "--json"]
+    first = RUNNER.invoke(client_app, asked)
+    assert json.loads(first.stdout)["warnings"] == []
+    third = InvitedHelper(
+        name="east", signing=public_hex(signing_key("east")), sealing=certified("east", not_after=NOW + DAY)
+    )
+    path.write_bytes(signed(pem, helpers=(*HELPERS, third)))
+    (warning,) = json.loads(RUNNER.invoke(client_app, asked).stdout)["warnings"]
+    for words in ("3 helpers are pinned and min_helpers is 2", "may name any 2 of them", "Raise min_helpers to 3"):
+        assert words in warning
+    # Shown before anything is changed, too.
+    assert warning in RUNNER.invoke(client_app, asked[:4]).stderr
+    (found,) = (each for each in diagnose(home.folder, now=NOW) if each.check == "min_helpers")
+    assert (found.severity, found.message) == ("warning", warning)
+    raised = replace(ClientHome.open(home.folder).policy, min_helpers=3)
+    (home.folder / POLICY_FILE).write_text(render_policy(raised))
+    assert json.loads(RUNNER.invoke(client_app, asked).stdout)["warnings"] == []
+    assert not any(each.check == "min_helpers" for each in diagnose(home.folder, now=NOW))
 
 
 def test_an_issuer_that_was_pinned_by_hand_is_as_firm_as_one_of_an_invitation(tmp_path: Path, pem: str) -> None:

@@ -4,11 +4,13 @@ import math
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import client.ledger
 from client.ledger import Ledger
 from shared import accounting
 from shared.accounting import Budget
@@ -88,6 +90,24 @@ def test_several_contexts_are_answered_all_or_none(ledger: Ledger, contexts: tup
     assert len(ledger.entries()) == 1
     ledger.answer_once([b"\x06" * 32, b"\x07" * 32])
     assert [entry.context for entry in Ledger.open(ledger.path).entries()] == [bytes([n]) * 32 for n in (5, 6, 7)]
+
+
+def test_the_chain_is_verified_once_however_many_slots_are_answered(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.answer_once([bytes([n]) * 32 for n in range(10)])
+    links = 0
+
+    def counted(previous: bytes, row: Sequence[Any]) -> bytes:
+        nonlocal links
+        links += 1
+        return chained(previous, row)
+
+    chained = client.ledger._chained
+    monkeypatch.setattr(client.ledger, "_chained", counted)
+    ledger.answer_once([bytes([n]) * 32 for n in range(10, 15)])
+    assert links == 10 + 5  # each entry that was there, and each that was made
+    assert [entry.sequence for entry in Ledger.open(ledger.path).entries()] == list(range(1, 16))
 
 
 def test_a_party_may_contribute_to_a_context_and_help_with_it(ledger: Ledger) -> None:

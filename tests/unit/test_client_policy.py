@@ -271,3 +271,18 @@ def test_a_plan_without_noise_passes_only_where_the_policy_gave_the_budget_up() 
     check(policy, cooccurrence(noise="none"))
     with pytest.raises(BadSetting, match="epsilon"):
         make_policy(allowed_noise=("none",))
+
+
+def test_a_plan_may_name_any_of_the_pinned_helpers_unless_min_helpers_asks_for_all() -> None:
+    pairs = [("north", "south"), ("east", "north"), ("east", "south")]
+    for pair in pairs:
+        check_plan(make_policy(), cooccurrence(helpers=pair), ROSTER, CATALOGUE)
+        with pytest.raises(PolicyViolation, match="helpers is 2, this client's policy allows 3 or more"):
+            check_plan(make_policy(min_helpers=3), cooccurrence(helpers=pair), ROSTER, CATALOGUE)
+    check_plan(make_policy(min_helpers=3), cooccurrence(helpers=THREE), ROSTER, CATALOGUE)
+
+
+def test_the_owner_is_told_of_helpers_to_spare_only_where_helpers_count() -> None:
+    assert "min_helpers" in make_policy().helpers_to_spare
+    assert make_policy(min_helpers=3).helpers_to_spare == ""
+    assert make_policy(allowed_topologies=("pairwise",)).helpers_to_spare == ""

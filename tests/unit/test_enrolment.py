@@ -22,7 +22,9 @@ from client.issuing.register import (
 from shared.enrolment import EnrolmentRequest, open_request, sign_request
 from shared.errors import BadSetting, BadSignature, ExpiredKey, MalformedMessage
 from shared.fingerprint import fingerprint, require_fingerprint
+from shared.node_key import canonical_node_key
 from shared.roster import open_roster, sign_roster
+from shared.signed_document import sign_document
 from tests.secagg_cast import certified, public_hex, sealing_key, signing_key
 
 NOW = 1_000
@@ -173,6 +175,45 @@ def test_a_name_is_not_taken_over_by_another_signing_key() -> None:
         enrol(filled(), thief, now=NOW, days=1)
 
 
+def other_forms(key: str) -> dict[str, str]:
+    """The same key in other words, each of which OpenSSH reads."""
+    algorithm, digits = key.split(" ")
+    return {
+        "a comment": f"{key} x",
+        "blanks at the end": f"{key}  ",
+        "two blanks": f"{algorithm}  {digits}",
+        "a tab": f"{algorithm}\t{digits}",
+        "a carriage return": f"{key}\r",
+    }
+
+
+@pytest.mark.parametrize("form", other_forms(node_key("north")))
+def test_a_node_key_is_taken_in_its_one_form_only(form: str) -> None:
+    other = other_forms(node_key("north"))[form]
+    assert canonical_node_key(other) == node_key("north")  # it is the same key, so nothing else would refuse it
+    with pytest.raises(BadSetting, match=r"request of birch: node_public_key: .*without a comment"):
+        request_of("birch", node_public_key=other)
+    for register in (filled(), revoke(filled(), "north")):
+        with pytest.raises(MalformedMessage, match="without a comment"):
+            enrol(register, open_request(resigned("birch", {"node_public_key": other}), NOW), now=NOW, days=1)
+
+
+def resigned(name: str, change: dict[str, Any]) -> bytes:
+    fields = json.loads(sign_request(request_of(name), signing_key(name)))["fields"]
+    return sign_document("zhiyin-enrolment-1", {**fields, **change}, signing_key(name))
+
+
+@pytest.mark.parametrize("form", other_forms(node_key("north")))
+def test_a_register_that_holds_a_node_key_in_another_form_knows_it_again(form: str) -> None:
+    other = other_forms(node_key("north"))[form]
+    for written, said in ((filled(), "has a key of north"), (revoke(filled(), "north"), "taken off before")):
+        text = json.dumps(register_to_json(written)).replace(json.dumps(node_key("north")), json.dumps(other))
+        read = register_from_json(json.loads(text))
+        assert read == written
+        with pytest.raises(BadSetting, match=said):
+            enrol(read, request_of("birch", node_public_key=node_key("north")), now=NOW, days=1)
+
+
 @pytest.mark.parametrize("what", ["signing_key", "node_public_key", "sealing"])
 def test_a_key_of_another_party_is_refused(what: str) -> None:
     fields: dict[str, Any] = {
@@ -224,7 +265,17 @@ def test_a_register_is_read_back_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"epoch": -1}, {"epoch": "1"}, {"members": 3}, {"members": [{}]}, {"retired": None}, {"more": 1}]
+    "change",
+    [
+        {"epoch": -1},
+        {"epoch": "1"},
+        {"members": 3},
+        {"members": [{}]},
+        {"retired": None},
+        {"retired": ["x"]},
+        {"retired": [3]},
+        {"more": 1},
+    ],
 )
 def test_what_is_no_register_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(BadSetting, match="no register"):

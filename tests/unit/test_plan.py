@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from shared.accounting import epsilon
+from shared.canonical import canonical_json
 from shared.errors import BadSetting, MalformedMessage
 from shared.mechanism import Skellam
 from shared.plan import (
+    MIN_GRAD_NORM,
     CooccurrencePlan,
     ReconPlan,
     TrainingPlan,
@@ -163,7 +165,34 @@ def test_every_field_changes_the_digest() -> None:
 def test_a_plan_of_one_cohort_is_written_as_before_there_were_several() -> None:
     written = plan_to_json(plan())
     assert not {"cohorts", "trim", "max_spread"} & written.keys()
-    assert plan().digest == plan_from_json({**written, "cohorts": 1, "trim": 0, "max_spread": 2.0}).digest
+    with pytest.raises(MalformedMessage, match="left out where there is one cohort"):
+        plan_from_json({**written, "cohorts": 1, "trim": 0, "max_spread": 2.0})
+
+
+def test_a_number_has_one_form_in_a_plan_from_a_peer() -> None:
+    whole = plan_to_json(plan(cohorts=5, trim=1, max_spread=1.0, recipe=RECON))
+    reals = [name for name, value in whole.items() if type(value) is float]
+    assert set(reals) == {"mu", "epsilon", "delta", "popularity_share", "max_spread"}
+    # For the others no whole number is in their range; at these two the digest would be the same.
+    for name in ("epsilon", "max_spread"):
+        with pytest.raises(MalformedMessage, match=f"{name} must be a finite number, written with a point"):
+            plan_from_json({**whole, name: int(whole[name])})
+    for name, value in whole["recipe"].items():
+        if type(value) is float:
+            with pytest.raises(MalformedMessage, match=f"{name} must be a finite number, written with a point"):
+                plan_from_json({**whole, "recipe": {**whole["recipe"], name: int(value)}})
+        elif type(value) is int:
+            with pytest.raises(MalformedMessage, match=f"{name} must be a whole number"):
+                plan_from_json({**whole, "recipe": {**whole["recipe"], name: float(value)}})
+
+
+def test_a_plan_that_was_made_with_whole_numbers_is_written_with_points() -> None:
+    in_python, whole = replace(plan(), mu=1, epsilon=1), replace(plan(), mu=1.0, epsilon=1.0)
+    assert canonical_json(plan_to_json(in_python)) == canonical_json(plan_to_json(whole))
+    assert in_python.digest == whole.digest
+    assert plan_from_json(plan_to_json(in_python)) == whole
+    gamma = CooccurrencePlan(num_head_items=8, gamma=1, max_head_items_per_user=8)
+    assert b'"gamma":1.0' in canonical_json(plan_to_json(plan(recipe=gamma)))
 
 
 @pytest.mark.parametrize(
@@ -209,8 +238,8 @@ def test_a_pairwise_plan_with_cohorts_is_refused_in_one_sentence() -> None:
         ("max_users", 10),
         ("job_id", "../../etc"),
         ("catalogue_digest", "zz"),
-        ("mu", -1),
-        ("delta", 1),
+        ("mu", -1.0),
+        ("delta", 1.0),
         ("popularity_share", 1.0),
         ("recipe", {"name": "magic"}),
         ("recipe", None),
@@ -318,3 +347,11 @@ def test_a_pairwise_plan_with_numbers_that_do_not_fit_is_refused(changes: dict[s
 def test_a_plan_with_helpers_has_nothing_of_a_pairwise_one(changes: dict[str, Any]) -> None:
     with pytest.raises(BadSetting):
         plan(**changes)
+
+
+def test_a_clip_of_gradients_below_the_least_is_refused() -> None:
+    written = plan_to_json(plan(recipe=replace(RECON, max_grad_norm=MIN_GRAD_NORM)))
+    assert plan_from_json(written).digest
+    written["recipe"]["max_grad_norm"] = MIN_GRAD_NORM / 1.01
+    with pytest.raises(MalformedMessage, match="max_grad_norm must be at least 1e-06"):
+        plan_from_json(written)
