@@ -206,7 +206,7 @@ class Ledger:
             head = self._head(connection, entries)
             for context in contexts:
                 if context in answered:
-                    raise AlreadyAnswered(f"this helper has already answered context {context.hex()[:12]}…")
+                    raise AlreadyAnswered(f"this party has already answered context {context.hex()[:12]}…")
                 head = self._append(connection, head, "answer", context, "", 0, 0, "")
                 answered.add(context)
         if contexts:
