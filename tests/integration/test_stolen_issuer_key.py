@@ -134,13 +134,16 @@ def test_a_lost_issuer_key_leaves_the_time_until_the_last_list_expires(federatio
     expires_at = federation.roster().expires_at
     assert expires_at > time.time() + 29 * DAY
 
+    # A copy: a home that has recorded something at that time answers nothing now.
+    later = shutil.copytree(federation.homes["carl"], federation.folder / "carl, later")
+
     def at(now: int) -> object:
         federation.attempt += 1
         request = ContributionRequest(
             plan_json=plan_to_json(federation.plan), step=0, attempt=federation.attempt, roster=federation.signed,
             inputs={},
         )  # fmt: skip
-        home = ClientHome.open(federation.homes["carl"])
+        home = ClientHome.open(later)
         return decode(answer(home, encode(request), now=now, random_bytes=os.urandom))
 
     assert isinstance(at(expires_at - 1), ContributionReply)

@@ -1,28 +1,38 @@
 """The SuperLink is told of a node's key in the form that the issuer compares, and in no other."""
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from flwr.proto.control_pb2 import RegisterNodeResponse
 
 from client.vault import Vault
 from shared.errors import BadSetting
-from simulations.deployment.federation import Federation, FederationSettings
+from simulations.deployment.certificates import make_server_certificates
+from simulations.deployment.control import Control
 
 
-class Operator(Federation):
-    """One whose commands are only noted."""
+class Asked(Control):
+    """Its questions are only noted."""
 
-    def _flwr(self, *arguments: str) -> str:
-        self.asked = arguments
-        return '{"node-id": 7}'
+    def _ask(self, route: str, request: Any, **options: Any) -> bytes:
+        self.asked = route, request
+        return bytes(RegisterNodeResponse(node_id=7).SerializeToString())
 
 
 def test_a_node_is_registered_by_the_file_that_its_client_wrote_and_by_no_other_form_of_it(tmp_path: Path) -> None:
-    operator = Operator(FederationSettings(folder=tmp_path / "market", project=tmp_path, tenants=()))
-    public = Vault.create(tmp_path / "keys").node_public_path
-    assert operator.register(public, name="north") == 7
-    assert operator.asked[:3] == ("supernode", "register", str(public))
+    certificates = make_server_certificates(tmp_path / "tls", now=datetime.now(UTC))
+    control = Asked("127.0.0.1:1", certificates.authority)
+    vault = Vault.create(tmp_path / "keys")
+    public = vault.node_public_path
+    assert control.register(public, name="north") == 7
+    route, request = control.asked
+    assert (route, request.name) == ("register-node", "north")
+    told = load_pem_public_key(request.public_key).public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    assert told.decode() == vault.node_public
     public.write_text(public.read_text().replace("\n", " north\n"))
     with pytest.raises(BadSetting, match="without a comment"):
-        operator.register(public, name="again")
-    assert "again" not in operator.asked
+        control.register(public, name="again")
+    assert control.asked[1].name == "north"
