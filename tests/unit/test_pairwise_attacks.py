@@ -329,15 +329,15 @@ def test_signatures_of_a_neighbourhood_are_no_quorum_of_all() -> None:
 
 
 def test_a_foreign_quorum_is_refused() -> None:
+    dropped = ROUND.run(r2=[OTHER])
+    stray = resigned(replace(dropped.signatures[1], client=OTHER))
+    with pytest.raises(WrongContext, match=OTHER):
+        unmask([*dropped.signatures[1:5], stray], dropped)
     outsiders = [
         resigned(replace(each, client=f"zz-{index}")) for index, each in enumerate(HONEST.signatures[1:])
     ]  # fmt: skip
     with pytest.raises(WrongContext, match="zz-0"):
         unmask(outsiders)
-    dropped = ROUND.run(r2=[OTHER])
-    stray = resigned(replace(dropped.signatures[1], client=OTHER))
-    with pytest.raises(WrongContext, match=OTHER):
-        unmask([*dropped.signatures[1:5], stray], dropped)
 
 
 def test_signatures_of_another_set_round_or_list_are_refused() -> None:
