@@ -194,7 +194,8 @@ def _check_certificate(text: Any) -> None:
         if not usable:
             raise ValueError("not a short text")
         _validity(text)
-    except ValueError as error:
+    # A version that no standard has is no ValueError to the library.
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadSetting("invitation: certificate must be one certificate in PEM") from error
 
 

@@ -1,6 +1,7 @@
 """An invitation says one thing to everybody who checks it, and nothing that was bent on the way is accepted."""
 
 import json
+import ssl
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -159,6 +160,14 @@ def test_one_party_under_two_names_is_refused(pem: str) -> None:
     twin = InvitedHelper(name="twin", signing=HELPERS[0].signing, sealing=HELPERS[1].sealing)
     with pytest.raises(BadSetting, match="two helpers share a signing key"):
         invitation_of(pem, helpers=(HELPERS[0], twin))
+
+
+def test_a_certificate_of_a_version_that_does_not_exist_is_none(pem: str) -> None:
+    der = ssl.PEM_cert_to_DER_cert(pem)
+    assert der.count(b"\xa0\x03\x02\x01\x02") == 1
+    eleventh = ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x0a"))
+    with pytest.raises(MalformedMessage, match="certificate must be one"):
+        open_invitation(resigned(signed(pem), certificate=eleventh), NOW)
 
 
 def test_an_authority_that_ran_out_is_told_now_and_not_at_the_first_connection(tmp_path: Path) -> None:
