@@ -46,6 +46,8 @@ KNOWN_SOURCES = {
     "supernode/start_client_internal.py": "d6342f743fdf768f63305b88414ae2654e9a21bda153739da19c608e8d375067",
 }
 
+# A digest and a path, and less than a pipe holds: written at once and read at once.
+_LONGEST_WORD = 8_192
 PRELOADED = (
     "numpy",
     "scipy.special",
@@ -289,8 +291,10 @@ class ForkingExecutor:
             if not ended:
                 continue
             del self._running[child]
-            with os.fdopen(said, encoding="utf-8") as pipe:
-                digest, _, folder = pipe.read().partition(" ")
+            # What is there, without waiting for its end: a process that the fork left behind would hold that open.
+            os.set_blocking(said, False)
+            with os.fdopen(said, "rb", buffering=0) as pipe:
+                digest, _, folder = (pipe.read(_LONGEST_WORD) or b"").decode().partition(" ")
             if status == 0 and digest and not self._bundle.digest:
                 self._bundle.warm(digest, Path(folder))
 

@@ -170,6 +170,38 @@ except ChildProcessError:
 """
 
 
+LEFT_BEHIND = """
+import os, time
+from types import SimpleNamespace
+from flwr.supercore.constant import TaskType
+from client import flower_internals
+
+may_end, end_all = os.pipe()
+
+def answer(spec, parent, bundle, say):
+    if os.fork() == 0:
+        os.close(end_all)
+        os.read(may_end, 1)
+    os._exit(0)
+
+flower_internals._run_clientapp_and_exit = answer
+executor = flower_internals.ForkingExecutor()
+executor.launch(SimpleNamespace(task_type=TaskType.CLIENT_APP))
+end = time.monotonic() + 10
+while executor._running and time.monotonic() < end:
+    executor.reconcile()
+    time.sleep(0.01)
+print("free" if not executor._running else "busy")
+"""
+
+
+def test_a_process_that_a_message_leaves_behind_does_not_hold_up_the_node() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_BEHIND], cwd=ROOT, capture_output=True, text=True, check=False, timeout=20
+    )
+    assert (done.returncode, done.stdout) == (0, "free\n"), done.stderr
+
+
 def test_a_node_works_on_one_message_at_a_time_and_takes_the_next_when_it_is_done() -> None:
     done = subprocess.run(
         [sys.executable, "-c", MANY_MESSAGES], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
